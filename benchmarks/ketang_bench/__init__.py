@@ -1,0 +1,1 @@
+"""Measures the product from outside, beside a peer or a raw limit."""

@@ -1,0 +1,1 @@
+"""The regional centre: ingest, store, metrics and the console."""

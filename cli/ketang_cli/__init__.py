@@ -1,0 +1,1 @@
+"""The ketang command, the demo and the simulator. Nobody imports this package."""

@@ -1,0 +1,84 @@
+"""Strict validators made from the contract's values; the only file that imports pydantic."""
+
+import json
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from ketang_contract.ack import Ack
+from ketang_contract.batch import OLDEST_SCHEMA, SCHEMA, Header, check_line
+from ketang_contract.errors import NotYet, Refused
+from ketang_contract.records import Record
+from ketang_contract.state import Birth, Death, Live, Reported
+
+T = TypeVar("T")
+
+_record: TypeAdapter[Record] = TypeAdapter(Record)
+_header: TypeAdapter[Header] = TypeAdapter(Header)
+MESSAGES: dict[str, TypeAdapter[Any]] = {
+    "record": _record,
+    "header": _header,
+    "ack": TypeAdapter(Ack),
+    "birth": TypeAdapter(Birth),
+    "death": TypeAdapter(Death),
+    "live": TypeAdapter(Live),
+    "reported": TypeAdapter(Reported),
+}
+MAX_DOCUMENT_BYTES = 64 << 10
+
+
+def record(line: bytes) -> Record:
+    """Read one record line.
+
+    Raises:
+        Refused: ``bad_record`` with the first field that is wrong, or a cap.
+    """
+    check_line(line)
+    try:
+        return _record.validate_json(line)
+    except ValidationError as problem:
+        raise Refused("bad_record", first_error(problem)) from problem
+
+
+def header(line: bytes) -> Header:
+    """Read a batch's header.
+
+    Raises:
+        NotYet: a schema this release does not know yet.
+        Refused: not a header.
+    """
+    try:
+        schema = json.loads(line).get("schema")
+    except (ValueError, AttributeError, RecursionError) as problem:
+        raise Refused("bad_header", str(problem)[:120]) from problem
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise NotYet(f"schema {schema}")
+    try:
+        made = _header.validate_json(line)
+    except ValidationError as problem:
+        raise Refused("bad_header", first_error(problem)) from problem
+    if made.schema < OLDEST_SCHEMA:
+        raise Refused("schema_too_old", str(made.schema))
+    return made
+
+
+def document(kind: type[T], payload: bytes) -> T:
+    """Read a birth, death, live or reported document, or an ack.
+
+    Raises:
+        Refused: ``bad_document`` with the first field that is wrong.
+    """
+    if len(payload) > MAX_DOCUMENT_BYTES:
+        raise Refused("document_too_large", str(len(payload)))
+    try:
+        made: T = MESSAGES[kind.__name__.lower()].validate_json(payload)
+    except ValidationError as problem:
+        raise Refused("bad_document", first_error(problem)) from problem
+    return made
+
+
+def first_error(problem: ValidationError) -> str:
+    """The first error in one phrase: where and what, never the value, which may be private."""
+    first = problem.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "(whole)"
+    return f"{where}: {first['msg']}"[:200]

@@ -1,0 +1,1 @@
+"""One profile per kind of device."""
