@@ -66,6 +66,8 @@ class Header(Value):
 
     schema: Annotated[int, Between(0, 65535)]
     store_id: Identifier
+    parent: Identifier | None = None
+    """The store this one was forked from."""
     stream: Stream
     head: Counter64
     seqs: Annotated[tuple[tuple[Seq, Seq], ...], AtMost(MAX_RANGES)] = ()

@@ -1,4 +1,4 @@
-"""What the rest of the centre may ask of the store: a narrow protocol, so that it can be replaced."""
+"""What the rest of the centre may ask of the store: a narrow, replaceable protocol."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

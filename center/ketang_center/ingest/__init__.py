@@ -1,0 +1,1 @@
+"""From the broker to durable rows: decode, admit, acknowledge. Never stops on bad input."""

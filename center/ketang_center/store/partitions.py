@@ -1,0 +1,230 @@
+"""Raw rows: one SQLite file per day of the record's own time, one for suspect times.
+
+``slot`` is a pure function of the record's bytes, so that a resend lands in the same place and is
+recognised there. Each file also keeps a small journal of marks: what was written and not yet
+merged into the control database, so that a crash between the two leaves no row without its mark.
+"""
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from ketang_contract.ranges import RangeSet
+from ketang_contract.records import Record, TimeQuality
+
+SLOT_MS = 900_000
+_SLOTS_PER_DAY = 96
+_SANE_SLOTS = range(1_704_067_200_000 // SLOT_MS, 4_102_444_800_000 // SLOT_MS)
+SUSPECT = -1
+"""The slot, and the day, of records whose own time cannot be true."""
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS row (
+  slot INTEGER, device TEXT, store TEXT, stream TEXT, seq INTEGER, subject TEXT NOT NULL,
+  true_ms INTEGER NOT NULL, received_ms INTEGER NOT NULL, clock_suspect INTEGER NOT NULL,
+  digest BLOB NOT NULL, line BLOB NOT NULL,
+  PRIMARY KEY (slot, device, store, stream, seq)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS mark (
+  no INTEGER PRIMARY KEY AUTOINCREMENT, device TEXT, store TEXT, stream TEXT,
+  first INTEGER, last INTEGER);
+"""
+_INSERT = "INSERT INTO row VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One stream of one store of one device."""
+
+    device: str
+    store_id: str
+    stream: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One record on its way into a partition. Times are UTC milliseconds."""
+
+    seq: int
+    slot: int
+    subject: str
+    true_ms: int
+    received_ms: int
+    clock_suspect: bool
+    digest: bytes
+    line: bytes
+
+
+def slot_of(record: Record) -> int:
+    """15-minute slot of a record's own time; SUSPECT when that cannot be true. Pure."""
+    slot = record.wall_ms // SLOT_MS
+    return slot if record.time is not TimeQuality.BAD and slot in _SANE_SLOTS else SUSPECT
+
+
+def day_of(slot: int) -> int:
+    """Days since 1970 (UTC) of a slot; SUSPECT stays SUSPECT."""
+    return slot // _SLOTS_PER_DAY if slot != SUSPECT else SUSPECT
+
+
+class Partitions:
+    """The day files of one directory. One thread, one connection per open day."""
+
+    def __init__(self, folder: Path, most_open: int = 40) -> None:
+        self._folder = folder
+        self._most_open = most_open
+        self._open: dict[int, sqlite3.Connection] = {}
+        self._touched: set[int] = set()
+        self._fresh_marks: dict[int, list[int]] = {}
+        self._merged_marks: dict[int, list[int]] = {}
+
+    def close(self) -> None:
+        """Close every file, dropping what was not committed."""
+        for db in self._open.values():
+            db.close()
+        self._open.clear()
+        self._touched.clear()
+        self._fresh_marks.clear()
+        self._merged_marks.clear()
+
+    def days(self) -> list[int]:
+        """Days that have a file, oldest first; SUSPECT first of all."""
+        return sorted(self._day(path) for path in self._folder.glob("rows-*.db"))
+
+    def exists(self, day: int) -> bool:
+        """Whether a day's file is still there."""
+        return day in self._open or self._path(day).exists()
+
+    def begin(self, day: int) -> sqlite3.Connection:
+        """Return the day's connection inside a write transaction."""
+        db = self.connection(day)
+        if day not in self._touched:
+            db.execute("BEGIN IMMEDIATE")
+            self._touched.add(day)
+            db.executemany("DELETE FROM mark WHERE no = ?",
+                           [(no,) for no in self._merged_marks.pop(day, ())])
+        return db
+
+    def insert(self, key: Key, rows: list[Row]) -> list[Row]:
+        """Write rows of one day; return those whose place already holds other content.
+
+        The same content already there, a row without its mark, counts as written.
+        """
+        day = day_of(rows[0].slot)
+        db = self.begin(day)
+        before = db.total_changes
+        db.executemany(_INSERT, [
+            (row.slot, key.device, key.store_id, key.stream, row.seq, row.subject, row.true_ms,
+             row.received_ms, row.clock_suspect, row.digest, row.line) for row in rows
+        ])
+        different: list[Row] = []
+        if db.total_changes - before < len(rows):
+            different = [row for row in rows if self.digest_at(key, row) != row.digest]
+        marks = self._fresh_marks.setdefault(day, [])
+        for first, last in RangeSet.of_numbers(row.seq for row in rows).ranges:
+            made = db.execute(
+                "INSERT INTO mark (device, store, stream, first, last) VALUES (?, ?, ?, ?, ?)",
+                (key.device, key.store_id, key.stream, first, last),
+            )
+            marks.append(int(made.lastrowid or 0))
+        return different
+
+    def digest_at(self, key: Key, row: Row) -> bytes | None:
+        """Digest of what stands in a row's own place, or None."""
+        found = self.connection(day_of(row.slot)).execute(
+            "SELECT digest FROM row WHERE slot = ? AND device = ? AND store = ? AND stream = ?"
+            " AND seq = ?", (row.slot, key.device, key.store_id, key.stream, row.seq),
+        ).fetchone()
+        return bytes(found[0]) if found else None
+
+    def holds_content(self, device: str, row: Row, other_than: str) -> bool:
+        """Whether the same content of the same device stands in its slot under another store."""
+        return self.exists(day_of(row.slot)) and self.connection(day_of(row.slot)).execute(
+            "SELECT 1 FROM row WHERE slot = ? AND device = ? AND digest = ? AND store != ? LIMIT 1",
+            (row.slot, device, row.digest, other_than),
+        ).fetchone() is not None
+
+    def commit(self) -> None:
+        """Make everything written since the last commit durable, file by file."""
+        for day in sorted(self._touched):
+            self._open[day].execute("COMMIT")
+        self._touched.clear()
+
+    def rollback(self) -> None:
+        """Forget everything written since the last commit."""
+        for day in self._touched:
+            self._open[day].execute("ROLLBACK")
+        self._touched.clear()
+        self._fresh_marks.clear()
+
+    def merged(self) -> None:
+        """The control database has all that was committed: its marks go with the next commit."""
+        for day, numbers in self._fresh_marks.items():
+            self._merged_marks.setdefault(day, []).extend(numbers)
+        self._fresh_marks.clear()
+
+    def leave_marks(self) -> None:
+        """The control database refused what was committed: its marks wait for ``unmerged``."""
+        self._fresh_marks.clear()
+
+    def unmerged(self) -> list[tuple[int, int, Key, RangeSet]]:
+        """Return ``(day, mark, key, seqs)`` written and not known to be in the control database."""
+        merged = {(day, no) for day, numbers in self._merged_marks.items() for no in numbers}
+        return [
+            (day, no, Key(device, store, stream), RangeSet.span(first, last))
+            for day in self.days()
+            for no, device, store, stream, first, last in self.connection(day).execute(
+                "SELECT no, device, store, stream, first, last FROM mark").fetchall()
+            if (day, no) not in merged
+        ]
+
+    def forget(self, marks: list[tuple[int, int]]) -> None:
+        """Remove ``(day, mark)`` entries that the control database has by now."""
+        for day, no in marks:
+            self._merged_marks.setdefault(day, []).append(no)
+        for day in {day for day, _ in marks}:
+            self.begin(day)
+        self.commit()
+
+    def hours(self, day: int, key: Key, seqs: RangeSet) -> set[tuple[str, int, int]]:
+        """Return ``(subject, true hour, slot)`` of the rows of a key."""
+        return {
+            (subject, true_ms // 3_600_000, slot)
+            for slot, seq, subject, true_ms in self.connection(day).execute(
+                "SELECT slot, seq, subject, true_ms FROM row"
+                " WHERE device = ? AND store = ? AND stream = ?",
+                (key.device, key.store_id, key.stream),
+            ) if seq in seqs
+        }
+
+    def connection(self, day: int) -> sqlite3.Connection:
+        """Return the day's connection, opened when needed; the least recent idle one is closed."""
+        db = self._open.pop(day, None)
+        if db is None:
+            self._close_idle()
+            db = sqlite3.connect(
+                self._path(day), isolation_level=None, timeout=10, check_same_thread=False,
+            )
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA cache_size = -8192")
+            db.executescript(_SCHEMA)
+        self._open[day] = db
+        return db
+
+    def _close_idle(self) -> None:
+        for day in [day for day in self._open if day not in self._touched]:
+            if len(self._open) < self._most_open:
+                return
+            self._open.pop(day).close()
+
+    def _path(self, day: int) -> Path:
+        if day == SUSPECT:
+            return self._folder / "rows-suspect.db"
+        date = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=day)
+        return self._folder / f"rows-{date:%Y-%m-%d}.db"
+
+    @staticmethod
+    def _day(path: Path) -> int:
+        name = path.stem.removeprefix("rows-")
+        if name == "suspect":
+            return SUSPECT
+        return datetime.fromisoformat(name).replace(tzinfo=UTC).toordinal() - 719_163

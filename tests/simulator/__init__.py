@@ -1,0 +1,1 @@
+"""Device, broker and centre in one process, with every fault we know, replayable by seed."""
