@@ -32,6 +32,18 @@ class Spine(RuleBasedStateMachine):
     def create(self, m, count, bulk):
         self.machine(m).create(count, bulk=bulk)
 
+    @rule(m=which, count=st.integers(1, 4), bulk=st.booleans(), answered=st.booleans())
+    def an_ordinary_while(self, m, count, bulk, answered):
+        """Create, send and deliver in order: most of a device's life."""
+        machine = self.machine(m)
+        machine.create(count, bulk=bulk)
+        machine.confirm_all()
+        machine.send(3)
+        for _ in range(len(self.world.up)):
+            self.world.handle(0, self.world.holder, keep=False)
+        for _ in range(len(self.world.down) if answered else 0):
+            self.world.answer(0, m, keep=False)
+
     @rule(m=which, most=st.integers(1, 4))
     def send(self, m, most):
         self.machine(m).send(most)
@@ -58,7 +70,7 @@ class Spine(RuleBasedStateMachine):
         if self.world.down:
             del self.world.down[at % len(self.world.down)]
 
-    @rule(seconds=st.sampled_from([1, 31, 700]))
+    @rule(seconds=st.sampled_from([1, 31, 1000]))
     def wait(self, seconds):
         self.world.now_ms += seconds * 1000
 
@@ -73,6 +85,10 @@ class Spine(RuleBasedStateMachine):
     @rule(at=small)
     def crash_between_rows_and_marks(self, at):
         self.world.handle_and_crash(at)
+
+    @rule(at=small)
+    def stall_between_rows_and_marks(self, at):
+        self.world.handle_while_overtaken(at)
 
     @rule(m=which)
     def evict(self, m):

@@ -10,16 +10,16 @@ from ketang_agent.spool.store import Lane, Spool
 from ketang_agent.uplink.birth import birth_of
 from ketang_agent.uplink.sender import Outgoing, Sender
 from ketang_center.ingest.worker import Message, Worker
-from ketang_center.store.sqlite import Lease, Store
+from ketang_center.store.sqlite import Key, Lease, Store
 from ketang_contract import topics
 from ketang_contract.batch import DropReason
 from ketang_contract.ids import shard_of
-from ketang_contract.limits import Count  # noqa: F401  (documented type of nonces)
-from ketang_contract.records import Event, EventName, Host, Record, Stream, TimeQuality, to_line
+from ketang_contract.records import Event, EventName, Host, Record, TimeQuality, to_line
 
 DEVICE = "dev-a"
 START_MS = 1_790_000_000_000
 LEASE_MS = 60_000
+WORKERS = ("w1", "w2")
 
 
 class Crash(BaseException):
@@ -148,12 +148,25 @@ class World:
         self.backup: Path | None = None
         self.backup_contents: set[int] = set()
         self.machines: list[Machine] = []
-        self.store = Store(folder / "center")
-        self.store.open()
+        self.holder = "w1"
+        self.open_stores()
         self.center_id = self.store.control.center_id
         self.leases: dict[str, Lease] = {}
         self.trade("w1")
         self.add_machine()
+
+    @property
+    def store(self) -> Store:
+        return self.stores[self.holder]
+
+    def open_stores(self) -> None:
+        self.stores = {worker: Store(self.folder / "center") for worker in WORKERS}
+        for store in self.stores.values():
+            store.open()
+
+    def close_stores(self) -> None:
+        for store in self.stores.values():
+            store.close()
 
     def next_nonce(self) -> int:
         self._nonce += 1
@@ -187,9 +200,9 @@ class World:
     def trade(self, worker: str) -> None:
         """A worker takes the shard; the former holder does not know and goes on."""
         self.now_ms += LEASE_MS + 1
+        self.holder = worker
         self.leases[worker] = self.store.take_lease(
             [shard_of(DEVICE)], worker, self.now_ms, LEASE_MS)
-        self.holder = worker
 
     def handle(self, at: int, worker: str, *, keep: bool) -> None:
         if not self.up:
@@ -197,8 +210,8 @@ class World:
         topic, payload = self.up[at % len(self.up)]
         if not keep:
             del self.up[at % len(self.up)]
-        lease = self.leases.get(worker) or self.leases[self.holder]
-        replies = Worker(self.store, lease).handle([Message(topic, payload, self.now_ms)])
+        worker = worker if worker in self.leases else self.holder
+        replies = Worker(self.stores[worker], self.leases[worker]).handle([Message(topic, payload, self.now_ms)])
         self.down += [(reply.topic, reply.payload) for reply in replies]
 
     def answer(self, at: int, to: int, *, keep: bool) -> None:
@@ -211,16 +224,36 @@ class World:
         machine.sender.on_ack(payload, machine.now())
 
     def crash_center(self) -> None:
-        self.store.close()
-        self.store = Store(self.folder / "center")
-        self.store.open()
+        self.close_stores()
+        self.open_stores()
         self.trade(self.holder)
+
+    def handle_while_overtaken(self, at: int) -> None:
+        """A worker stalls between rows and marks; another takes the shard and goes ahead."""
+        slow, partitions = self.holder, self.store.partitions
+        commit = partitions.commit
+
+        def stall() -> None:
+            commit()
+            self.reached["overtaken"] += 1
+            partitions.commit = commit  # type: ignore[method-assign]
+            self.trade(next(one for one in WORKERS if one != slow))
+            self.handle(at + 1, self.holder, keep=False)
+            self.handle(at + 2, self.holder, keep=False)
+
+        partitions.commit = stall  # type: ignore[method-assign]
+        self.handle(at, slow, keep=False)
+        partitions.commit = commit  # type: ignore[method-assign]
 
     def handle_and_crash(self, at: int) -> None:
         """The power goes after the rows are durable and before they are marked."""
-        def die(*_: object) -> None:
+        commit = self.store.partitions.commit
+
+        def die() -> None:
+            commit()
             raise Crash
-        self.store._merge = die  # type: ignore[method-assign]
+
+        self.store.partitions.commit = die  # type: ignore[method-assign]
         try:
             self.handle(at, self.holder, keep=False)
         except Crash:
@@ -245,12 +278,11 @@ class World:
             return
         alive = set().union(*(machine.kept() for machine in self.machines))
         self.must &= alive | self.backup_contents
-        self.store.close()
+        self.close_stores()
         self.wipe(self.folder / "center")
         for path in self.backup.iterdir():
             shutil.copy(path, self.folder / "center")
-        self.store = Store(self.folder / "center")
-        self.store.open()
+        self.open_stores()
         self.store.control.begin_epoch(self.now_ms // 1000)
         self.up.clear()
         self.trade(self.holder)
@@ -262,6 +294,13 @@ class World:
             self.contents[bytes(line)]
             for day in self.store.partitions.days()
             for (line,) in self.store.partitions.connection(day).execute("SELECT line FROM row")
+        ]
+
+    def keys(self) -> list[tuple[object, ...]]:
+        return [
+            row for day in self.store.partitions.days()
+            for row in self.store.partitions.connection(day).execute(
+                "SELECT device, store, stream, seq FROM row")
         ]
 
     def settle(self) -> None:
@@ -290,6 +329,8 @@ class World:
         stored = Counter(self.stored())
         twice = {nonce for nonce, count in stored.items() if count > 1}
         assert not twice, f"stored twice: {twice}"
+        keys = Counter(self.keys())
+        assert max(keys.values(), default=0) <= 1, f"two rows of one number: {keys}"
         lost = self.must - set(stored)
         assert not lost, f"lost: {lost}"
         for machine in self.machines:
@@ -297,7 +338,6 @@ class World:
                 self._check_ledger(machine, lane)
 
     def _check_ledger(self, machine: Machine, lane: Lane) -> None:
-        from ketang_center.store.partitions import Key
         ledger = self.store.control.ledger(Key(DEVICE, lane.store_id, lane.stream))
         head = machine.spool.head(lane)
         assert ledger.head >= head
@@ -307,7 +347,5 @@ class World:
     def close(self) -> None:
         for machine in self.machines:
             machine.spool.close()
-        self.store.close()
+        self.close_stores()
 
-
-__all__ = ["DEVICE", "Crash", "Machine", "Stream", "World"]

@@ -1,0 +1,158 @@
+"""One MQTT connection, wrapped: start it, publish, and read what happened from a queue.
+
+paho runs the network in a thread of its own; nothing here blocks the caller, not even a dead DNS.
+A connection is used once: the will names its session, so a new session is a new connection.
+"""
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+KEEPALIVE_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Where the broker is, and who we are to it (mutual TLS)."""
+
+    host: str
+    port: int
+    ca_file: Path
+    certificate_file: Path
+    key_file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The broker accepted us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """No connection, or no longer."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """The broker took a publish over (PUBACK)."""
+
+    mid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """Something came down."""
+
+    topic: str
+    payload: bytes
+
+
+Happening = Connected | Lost | Confirmed | Received
+
+
+def tls_context(broker: Broker) -> ssl.SSLContext:
+    """Make a client context that checks the broker and shows our certificate.
+
+    Raises:
+        OSError: a file is missing or not readable.
+        ssl.SSLError: a file is not what it should be.
+    """
+    context = ssl.create_default_context(cafile=str(broker.ca_file))
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(broker.certificate_file, broker.key_file)
+    return context
+
+
+class Connection:
+    """One try at one session. ``wake`` is called from the network thread after each happening."""
+
+    def __init__(
+        self, broker: Broker, context: ssl.SSLContext, client_id: str, will: tuple[str, bytes],
+        wake: Callable[[], None],
+    ) -> None:
+        self._broker = broker
+        self._wake = wake
+        self._happenings: SimpleQueue[Happening] = SimpleQueue()
+        self._client = Client(
+            CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=True,
+            reconnect_on_failure=False,
+        )
+        self._client.max_inflight_messages_set(100)
+        self._client.tls_set_context(context)
+        self._client.will_set(*will, qos=1)
+        self._client.on_connect = self._on_connect
+        self._client.on_connect_fail = self._on_connect_fail
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_publish = self._on_publish
+        self._client.on_message = self._on_message
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._client.connect_async(self._broker.host, self._broker.port, KEEPALIVE_S)
+        self._client.loop_start()
+
+    def happenings(self) -> list[Happening]:
+        """Take everything that happened since the last call."""
+        found: list[Happening] = []
+        while True:
+            try:
+                found.append(self._happenings.get_nowait())
+            except Empty:
+                return found
+
+    def subscribe(self, topic: str) -> None:
+        """Ask for a topic, QoS 1."""
+        self._client.subscribe(topic, qos=1)
+
+    def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> int:
+        """Queue a publish; return the number its confirmation will carry."""
+        return self._client.publish(topic, payload, qos=qos, retain=retain).mid
+
+    def close(self) -> None:
+        """Say good-bye to the broker and let the thread end by itself."""
+        self._client.disconnect()
+
+    def finish(self) -> None:
+        """Say good-bye and wait until all that was published is written out."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _say(self, happening: Happening) -> None:
+        self._happenings.put(happening)
+        self._wake()
+
+    def _on_connect(
+        self, _c: Client, _u: Any, _f: ConnectFlags, code: ReasonCode, _p: Properties | None,
+    ) -> None:
+        self._say(Lost(str(code)) if code.is_failure else Connected())
+
+    def _on_connect_fail(self, client: Client, _u: Any) -> None:
+        client.disconnect()
+        self._say(Lost("unreachable"))
+
+    def _on_disconnect(
+        self, _c: Client, _u: Any, _f: DisconnectFlags, code: ReasonCode, _p: Properties | None,
+    ) -> None:
+        self._say(Lost(str(code)))
+
+    def _on_publish(
+        self, _c: Client, _u: Any, mid: int, _code: ReasonCode, _p: Properties,
+    ) -> None:
+        self._say(Confirmed(mid))
+
+    def _on_message(self, _c: Client, _u: Any, message: MQTTMessage) -> None:
+        self._say(Received(message.topic, bytes(message.payload)))
+
+
+__all__ = ["Broker", "Confirmed", "Connected", "Connection", "Happening", "Lost",
+           "Received", "tls_context"]

@@ -1,0 +1,143 @@
+"""The uplink as the main loop sees it: poll it, and the spool drains whenever it can."""
+
+import random
+from collections.abc import Callable
+from typing import Protocol
+
+from ketang_agent.clock import Instant
+from ketang_agent.spool.store import Spool
+from ketang_agent.uplink.birth import birth_of
+from ketang_agent.uplink.client import Confirmed, Connected, Happening, Lost, Received
+from ketang_agent.uplink.sender import Sender
+from ketang_contract import topics
+from ketang_contract.records import to_line
+from ketang_contract.state import Death, Live
+
+FIRST_RETRY_MS = 1_000
+LONGEST_RETRY_MS = 120_000
+
+
+class Wire(Protocol):
+    """What a connection offers; ``client.Connection`` over the network."""
+
+    def start(self) -> None:
+        """Begin to connect."""
+
+    def happenings(self) -> list[Happening]:
+        """Take everything that happened since the last call."""
+        ...
+
+    def subscribe(self, topic: str) -> None:
+        """Ask for a topic."""
+
+    def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> int:
+        """Queue a publish and number it."""
+        ...
+
+    def close(self) -> None:
+        """Say good-bye without waiting."""
+
+    def finish(self) -> None:
+        """Say good-bye and wait until everything is written."""
+
+
+Connect = Callable[[tuple[str, bytes]], Wire]
+"""Makes the wire of one session from its will: ``(topic, payload)``."""
+
+
+class Link:
+    """Connects, announces, sends and reconnects. One thread: the main loop's."""
+
+    def __init__(
+        self, spool: Spool, sender: Sender, device: str, connect: Connect, agent_version: str,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._spool = spool
+        self._sender = sender
+        self._device = device
+        self._connect = connect
+        self._agent_version = agent_version
+        self._jitter = jitter
+        self._wire: Wire | None = None
+        self._mids: dict[int, str] = {}
+        self._retry_at_ms = 0
+        self._failures = 0
+        self._said: Live | None = None
+        self.connected = False
+        self.session = 0
+
+    def poll(self, now: Instant) -> None:
+        """Do everything that can be done now; never blocks."""
+        if self._wire is None:
+            if now.boottime_ms >= self._retry_at_ms:
+                self._begin()
+            return
+        for happening in self._wire.happenings():
+            match happening:
+                case Connected():
+                    self._announce(now)
+                case Confirmed(mid):
+                    self._sender.confirm(self._mids.pop(mid, ""))
+                case Received(_, payload):
+                    self._sender.on_ack(payload, now)
+                case Lost():
+                    self._give_up(now)
+                    return
+        if self.connected:
+            self._send(now)
+
+    def wake_at_ms(self) -> int | None:
+        """Boot time of the next thing to do, if nothing happens before."""
+        return self._retry_at_ms if self._wire is None else self._sender.wake_at_ms()
+
+    def say_live(self, faults: Live) -> None:
+        """Tell a change of faults or camera at once; told again at each connect."""
+        self._said = faults
+        if self.connected and self._wire:
+            self._wire.publish(topics.of(self._device, topics.LIVE), to_line(faults), qos=0)
+
+    def stop(self) -> None:
+        """Say an orderly good-bye."""
+        if self._wire is None:
+            return
+        if self.connected:
+            death = Death(session=self.session, orderly=True)
+            self._wire.publish(topics.of(self._device, topics.DEATH), to_line(death))
+            self._wire.finish()
+        else:
+            self._wire.close()
+        self._wire, self.connected = None, False
+
+    def _begin(self) -> None:
+        self.session = self._spool.next_session()
+        will = topics.of(self._device, topics.DEATH), to_line(Death(session=self.session))
+        self._wire = self._connect(will)
+        self._wire.start()
+
+    def _announce(self, now: Instant) -> None:
+        wire = self._wire
+        if wire is None:
+            return
+        self.connected, self._failures = True, 0
+        self._mids.clear()
+        wire.subscribe(topics.of(self._device, topics.ACK))
+        birth = birth_of(self._spool, self.session, now, self._agent_version)
+        wire.publish(topics.of(self._device, topics.BIRTH), to_line(birth), retain=True)
+        if self._said:
+            self.say_live(self._said)
+        self._sender.begin_session()
+
+    def _send(self, now: Instant) -> None:
+        while self._wire and (out := self._sender.next_frame(now)):
+            self._mids[self._wire.publish(out.topic, out.frame)] = out.digest
+
+    def _give_up(self, now: Instant) -> None:
+        if self._wire:
+            self._wire.close()
+        self._wire, self.connected = None, False
+        longest_ms = min(FIRST_RETRY_MS << min(self._failures, 10), LONGEST_RETRY_MS)
+        self._failures += 1
+        self._retry_at_ms = now.boottime_ms + int(longest_ms * self._jitter())
+
+
+__all__ = ["Connect", "Link", "Wire"]

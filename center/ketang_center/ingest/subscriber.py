@@ -1,0 +1,135 @@
+"""The centre's ear at the broker: messages in, one group at a time, acknowledged only when durable.
+
+The session is clean on purpose: what arrives while the centre is down is dropped by the broker and
+sent again by its device, so no broker queue can delay a record unseen or fill a disk.
+"""
+
+import logging
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from paho.mqtt.client import Client, ConnectFlags, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from ketang_center.ingest.worker import Message, Reply, Worker
+from ketang_center.store.sqlite import Lease, Store
+from ketang_contract import topics
+
+log = logging.getLogger(__name__)
+
+ALL_SHARDS = tuple(f"{number:02x}" for number in range(256))
+LEASE_MS = 60_000
+_GROUP_MESSAGES = 32
+_GROUP_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Ear:
+    """Where the centre listens, and as whom. ``name`` contains ``_``, which no device id can."""
+
+    host: str
+    port: int
+    ca_file: Path
+    certificate_file: Path
+    key_file: Path
+    name: str = "center_ingest"
+
+
+class Subscriber:
+    """Two threads: paho's, which only queues, and the one that calls ``run``."""
+
+    def __init__(
+        self, ear: Ear, folder: Path, now_ms: Callable[[], int] = lambda: time.time_ns() // 10**6,
+    ) -> None:
+        self._ear = ear
+        self._folder = folder
+        self._now_ms = now_ms
+        self._waiting: deque[tuple[MQTTMessage, int]] = deque()
+        self._bell = threading.Condition()
+        self._stopping = False
+        self._client = self._make_client()
+        self.worker: Worker | None = None
+
+    def run(self) -> None:
+        """Ingest until ``stop``; the store is opened, owned and closed by this thread."""
+        with Store(self._folder) as store:
+            worker = self.worker = Worker(store, self._lease(store))
+            leased_ms = self._now_ms()
+            self._client.connect_async(self._ear.host, self._ear.port, 30)
+            self._client.loop_start()
+            try:
+                while group := self._next_group():
+                    if self._now_ms() - leased_ms > LEASE_MS // 3:
+                        worker.lease = self._lease(store)
+                        leased_ms = self._now_ms()
+                    self._take(worker, group)
+            finally:
+                self._client.disconnect()
+                self._client.loop_stop()
+
+    def stop(self) -> None:
+        """Let ``run`` finish the group at hand and return."""
+        with self._bell:
+            self._stopping = True
+            self._bell.notify_all()
+
+    def _take(self, worker: Worker, group: Sequence[tuple[MQTTMessage, int]]) -> None:
+        messages = [Message(one.topic, bytes(one.payload), at_ms) for one, at_ms in group]
+        for reply in worker.handle(messages):
+            self._answer(reply)
+        for one, _ in group:
+            if one.qos:
+                self._client.ack(one.mid, one.qos)
+
+    def _answer(self, reply: Reply) -> None:
+        self._client.publish(reply.topic, reply.payload, qos=1)
+
+    def _lease(self, store: Store) -> Lease:
+        return store.take_lease(ALL_SHARDS, self._ear.name, self._now_ms(), LEASE_MS)
+
+    def _next_group(self) -> list[tuple[MQTTMessage, int]]:
+        """Wait for messages; empty when stopping."""
+        with self._bell:
+            self._bell.wait_for(lambda: self._waiting or self._stopping)
+            group: list[tuple[MQTTMessage, int]] = []
+            size = 0
+            while (not self._stopping and self._waiting and len(group) < _GROUP_MESSAGES
+                   and size < _GROUP_BYTES):
+                group.append(self._waiting.popleft())
+                size += len(group[-1][0].payload)
+            return group
+
+    def _make_client(self) -> Client:
+        ear = self._ear
+        client = Client(CallbackAPIVersion.VERSION2, client_id=ear.name, clean_session=True,
+                        manual_ack=True)
+        context = ssl.create_default_context(cafile=str(ear.ca_file))
+        context.load_cert_chain(ear.certificate_file, ear.key_file)
+        client.tls_set_context(context)
+        client.max_inflight_messages_set(200)
+        client.reconnect_delay_set(1, 5)
+        client.on_connect = self._on_connect
+        client.on_message = self._on_message
+        return client
+
+    def _on_connect(
+        self, client: Client, _u: Any, _f: ConnectFlags, code: ReasonCode, _p: Properties | None,
+    ) -> None:
+        if code.is_failure:
+            log.warning("broker.refused reason=%s", code)
+            return
+        log.info("broker.connected")
+        client.subscribe(topics.everything_up(), qos=1)
+
+    def _on_message(self, _c: Client, _u: Any, message: MQTTMessage) -> None:
+        with self._bell:
+            self._waiting.append((message, self._now_ms()))
+            self._bell.notify()
