@@ -39,6 +39,8 @@ MAX_UNACKED = 48
 """Batches the centre has not acknowledged."""
 KEPT_FOR_FRESH = 4
 """Places the backlog may not take, so that new windows never queue behind old ones."""
+_GREETING_MS = 2_000
+"""A batch younger than this may still be answered by the centre that greets."""
 _REMEMBERED = 512
 _RAW_TARGET = MAX_RAW_BYTES // 2
 
@@ -57,6 +59,7 @@ class _Flight:
     lane: Lane
     seqs: RangeSet
     losses: tuple[Loss, ...]
+    launched_ms: int
     deadline_ms: int
 
 
@@ -135,6 +138,8 @@ class Sender:
             self._spool.reconcile(lane, ack.epoch, ack.held, now.wall_ms)
         for pace in self._paces.values():
             pace.attempt = pace.not_before_ms = 0
+        if not ack.got:
+            self._resend_older(lane, now.boottime_ms - _GREETING_MS)
         self._mark(lane, ack, now)
 
     def wake_at_ms(self) -> int | None:
@@ -168,6 +173,12 @@ class Sender:
             return
         lower = waiting.lowest(len(waiting) // 2)
         self._pace(flight.lane).smaller += [lower, waiting - lower]
+
+    def _resend_older(self, lane: Lane, than_ms: int) -> None:
+        """A greeting means that the centre has just come (back): what it missed goes again now."""
+        for digest, flight in list(self._flights.items()):
+            if flight.lane == lane and flight.launched_ms < than_ms:
+                self._land(digest)
 
     def _land(self, digest: str) -> None:
         self._flights.pop(digest, None)
@@ -231,7 +242,8 @@ class Sender:
                 lines, sent = lines[:half], sent[:half]
         digest = frame_digest(frame)
         wait_ms = FIRST_WAIT_MS << min(self._pace(lane).attempt, 5)
-        flight = _Flight(lane, numbers, losses, now.boottime_ms + min(wait_ms, LONGEST_WAIT_MS))
+        flight = _Flight(lane, numbers, losses, now.boottime_ms,
+                         now.boottime_ms + min(wait_ms, LONGEST_WAIT_MS))
         self._flights[digest] = self._known[digest] = flight
         self._unconfirmed.add(digest)
         while len(self._known) > _REMEMBERED:
