@@ -1,4 +1,7 @@
-"""The device's clocks. Intervals come from CLOCK_BOOTTIME, which counts sleep; wall time is a label."""
+"""The device's clocks.
+
+Intervals come from CLOCK_BOOTTIME, which counts sleep; wall time is a label.
+"""
 
 import ctypes
 import time

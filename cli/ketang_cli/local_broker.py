@@ -7,6 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from ketang_contract.errors import BadInput
 from ketang_provisioning import brokers
@@ -26,12 +27,14 @@ class LocalBroker:
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
 
-    def __enter__(self) -> "LocalBroker":
+    def __enter__(self) -> Self:
         self.start()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
         self.stop()
@@ -46,7 +49,9 @@ class LocalBroker:
         user = "root" if getpass.getuser() == "root" else ""
         file = brokers.mosquitto(self._folder, self.port, self._identity, user=user)
         self._process = subprocess.Popen(
-            [program, "-c", str(file)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            [program, "-c", str(file)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
             stderr=(self._folder / "broker.log").open("ab"),
         )
         if not self._listens():

@@ -27,7 +27,9 @@ class Ledger:
     def with_stored(self, seqs: RangeSet) -> "Ledger":
         """Rows that are durable."""
         return replace(
-            self, stored=self.stored | seqs, dropped=self.dropped - seqs,
+            self,
+            stored=self.stored | seqs,
+            dropped=self.dropped - seqs,
             refused=self.refused - seqs,
         )
 

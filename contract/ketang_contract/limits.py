@@ -70,8 +70,11 @@ class TaggedBy:
         """Give pydantic the tag, so that an error speaks of one member only."""
         union = handler(source)
         tags = [member.__dataclass_fields__[self.field].default for member in get_args(source)]
-        return {"type": "tagged-union", "discriminator": self.field,
-                "choices": dict(zip(tags, union["choices"], strict=True))}
+        return {
+            "type": "tagged-union",
+            "discriminator": self.field,
+            "choices": dict(zip(tags, union["choices"], strict=True)),
+        }
 
 
 class Value:

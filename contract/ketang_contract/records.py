@@ -105,8 +105,14 @@ class Usage(Value):
 
     def __post_init__(self) -> None:
         """Refuse more seconds than the window has."""
-        spent = (self.active_s + self.presenting_s + self.idle_s + self.locked_s
-                 + self.asleep_s + self.unknown_s)
+        spent = (
+            self.active_s
+            + self.presenting_s
+            + self.idle_s
+            + self.locked_s
+            + self.asleep_s
+            + self.unknown_s
+        )
         if spent > self.window_s:
             raise ValueError(f"states add up to {spent} s in a window of {self.window_s} s")
 
@@ -319,7 +325,14 @@ Body = Annotated[
     TaggedBy("kind"),
 ]
 BODIES: tuple[type, ...] = (
-    Usage, Host, Network, Inventory, Security, Occupancy, Environment, Event,
+    Usage,
+    Host,
+    Network,
+    Inventory,
+    Security,
+    Occupancy,
+    Environment,
+    Event,
 )
 
 
@@ -364,7 +377,9 @@ def _default(one: Field[Any]) -> Any:
 
 
 _dump: Callable[[Any], str] = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, separators=(",", ":"),
+    ensure_ascii=False,
+    allow_nan=False,
+    separators=(",", ":"),
 ).encode
 
 

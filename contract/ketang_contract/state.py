@@ -5,10 +5,21 @@ from enum import StrEnum
 from typing import Annotated
 
 from ketang_contract.batch import DropReason, Sent
-from ketang_contract.limits import AtMost, Between, Count, Counter64, Identifier, Text, Value
+from ketang_contract.limits import (
+    AtMost,
+    Between,
+    Count,
+    Counter64,
+    Identifier,
+    Matches,
+    Text,
+    Value,
+)
 from ketang_contract.records import Fault, Stream
 
 Schema = Annotated[int, Between(0, 65535)]
+ProfileName = Annotated[str, Matches("[a-z0-9_]{1,36}")]
+"""A kind of device, e.g. ``ops_pc``; it never stands in a topic, so it may hold an underscore."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +96,7 @@ class Reported(Value):
     session: Counter64
     sent: Sent
     agent_version: Text
-    profile: Identifier
+    profile: ProfileName
     camera: Camera = Camera.OFF
     model: Text = ""
     faults: Annotated[tuple[Fault, ...], AtMost(32)] = ()

@@ -15,8 +15,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 VALID_DAYS = 30
-_LOOPBACK = (x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1")),
-             x509.IPAddress(ip_address("::1")))
+_LOOPBACK = (
+    x509.DNSName("localhost"),
+    x509.IPAddress(ip_address("127.0.0.1")),
+    x509.IPAddress(ip_address("::1")),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +65,34 @@ class ThrowawayAuthority:
         )
         if server:
             builder = builder.add_extension(
-                x509.SubjectAlternativeName(_LOOPBACK), critical=False,
+                x509.SubjectAlternativeName(_LOOPBACK),
+                critical=False,
             )
         made = Identity(self.ca_file, self._folder / f"{name}.pem", self._folder / f"{name}.key")
-        _write_private(made.key_file, key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ))
+        _write_private(
+            made.key_file,
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            ),
+        )
         certificate = builder.sign(self._key, hashes.SHA256())
         made.certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         return made
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey,
+    subject: x509.Name,
+    issuer: x509.Name,
+    public_key: ec.EllipticCurvePublicKey,
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
-        x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(public_key)
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public_key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=VALID_DAYS))

@@ -51,8 +51,15 @@ class Classroom:
     def start_center(self):
         identity = self.center_identity
         self.subscriber = Subscriber(
-            Ear(self.broker.host, self.broker.port, identity.ca_file,
-                identity.certificate_file, identity.key_file), self.folder / "center")
+            Ear(
+                self.broker.host,
+                self.broker.port,
+                identity.ca_file,
+                identity.certificate_file,
+                identity.key_file,
+            ),
+            self.folder / "center",
+        )
         self.ingest = threading.Thread(target=self.subscriber.run)
         self.ingest.start()
 
@@ -62,25 +69,40 @@ class Classroom:
 
     def start_device(self):
         identity = self.device_identity
-        broker = Broker(self.broker.host, self.broker.port, identity.ca_file,
-                        identity.certificate_file, identity.key_file)
+        broker = Broker(
+            self.broker.host,
+            self.broker.port,
+            identity.ca_file,
+            identity.certificate_file,
+            identity.key_file,
+        )
         context, self.bell = tls_context(broker), threading.Event()
         self.spool = Spool(self.folder / "spool.db")
         self.spool.open()
         self.link = Link(
-            self.spool, Sender(self.spool, DEVICE, self.center_id), DEVICE,
-            lambda will: Connection(broker, context, DEVICE, will, self.bell.set), "0.1.0",
+            self.spool,
+            Sender(self.spool, DEVICE, self.center_id),
+            DEVICE,
+            lambda will: Connection(broker, context, DEVICE, will, self.bell.set),
+            "0.1.0",
             jitter=lambda: 0.1,
         )
 
     def create(self, count):
         now = self.clock.now()
-        self.spool.append([
-            Record(subject=DEVICE, wall_ms=now.wall_ms, boot_id=now.boot_id,
-                   boottime_ms=now.boottime_ms, time=TimeQuality.FREE,
-                   body=Host(window_s=300, uptime_s=self.created + at))
-            for at in range(count)
-        ])
+        self.spool.append(
+            [
+                Record(
+                    subject=DEVICE,
+                    wall_ms=now.wall_ms,
+                    boot_id=now.boot_id,
+                    boottime_ms=now.boottime_ms,
+                    time=TimeQuality.FREE,
+                    body=Host(window_s=300, uptime_s=self.created + at),
+                )
+                for at in range(count)
+            ]
+        )
         self.created += count
 
     def pump(self, until):
@@ -97,8 +119,10 @@ class Classroom:
     def stored(self):
         with Store(self.folder / "center") as store:
             return sorted(
-                row[0] for day in store.partitions.days()
-                for row in store.partitions.connection(day).execute("SELECT seq FROM row"))
+                row[0]
+                for day in store.partitions.days()
+                for row in store.partitions.connection(day).execute("SELECT seq FROM row")
+            )
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ def puback_counts_as_ack(patch):
         flight = self._flights.pop(digest, None)
         if flight:
             self._spool.mark_acked(flight.lane, flight.seqs, 0)
+
     patch.setattr(Sender, "confirm", confirm)
 
 
@@ -32,6 +33,7 @@ def held_marks(patch):
     def too_trusting(self, lane, ack, now):
         self._spool.mark_acked(lane, ack.held, now.wall_ms)
         mark(self, lane, ack, now)
+
     patch.setattr(Sender, "_mark", too_trusting)
 
 
@@ -44,8 +46,9 @@ def rows_in_place_are_taken_for_the_same(patch):
 
 
 def forks_are_ignored(patch):
-    patch.setattr(Spool, "fork", lambda self, lane, seqs, now_ms: self.mark_acked(
-        lane, seqs, now_ms))
+    patch.setattr(
+        Spool, "fork", lambda self, lane, seqs, now_ms: self.mark_acked(lane, seqs, now_ms)
+    )
 
 
 def new_epochs_are_ignored(patch):
@@ -76,10 +79,17 @@ def resends_are_forgotten(patch):
 
 
 PROTECTIONS = [
-    puback_counts_as_ack, held_marks, digests_are_not_compared,
-    rows_in_place_are_taken_for_the_same, forks_are_ignored,
-    new_epochs_are_ignored, moved_content_is_not_recognised, leases_are_not_checked,
-    torn_writes_are_not_completed, losses_are_not_told, resends_are_forgotten,
+    puback_counts_as_ack,
+    held_marks,
+    digests_are_not_compared,
+    rows_in_place_are_taken_for_the_same,
+    forks_are_ignored,
+    new_epochs_are_ignored,
+    moved_content_is_not_recognised,
+    leases_are_not_checked,
+    torn_writes_are_not_completed,
+    losses_are_not_told,
+    resends_are_forgotten,
 ]
 
 
@@ -88,10 +98,15 @@ PROTECTIONS = [
 def test_a_removed_protection_is_missed(remove, monkeypatch):
     remove(monkeypatch)
     with pytest.raises(BaseException) as caught:  # noqa: PT011  (any failure of the machine will do)
-        run_state_machine_as_test(Spine, settings=settings(
-            max_examples=MOST_RUNS, stateful_step_count=60, deadline=None, database=None,
-            phases=[Phase.generate], suppress_health_check=list(HealthCheck),
-        ))
+        run_state_machine_as_test(
+            Spine,
+            settings=settings(
+                max_examples=MOST_RUNS,
+                stateful_step_count=60,
+                deadline=None,
+                database=None,
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
     assert isinstance(caught.value, (AssertionError, BaseExceptionGroup)), caught.value
-
-

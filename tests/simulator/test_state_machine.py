@@ -144,6 +144,8 @@ class Spine(RuleBasedStateMachine):
 
 TestSpine = Spine.TestCase
 TestSpine.settings = settings(
-    max_examples=RUNS, stateful_step_count=40, deadline=None,
+    max_examples=RUNS,
+    stateful_step_count=40,
+    deadline=None,
     suppress_health_check=list(HealthCheck),
 )

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ketang_agent.clock import Instant
-from ketang_agent.spool.store import Lane, Spool
+from ketang_agent.spool.store import Spool
+from ketang_agent.spool.values import Lane
 from ketang_agent.uplink.birth import birth_of
 from ketang_agent.uplink.sender import Outgoing, Sender
 from ketang_center.ingest.worker import Message, Worker
@@ -41,7 +42,11 @@ class Machine:
         self.spool = Spool(self.folder / "spool.db")
         self.spool.open()
         self.sender = Sender(
-            self.spool, DEVICE, self.world.center_id, jitter=lambda: 0.5, batch_records=4,
+            self.spool,
+            DEVICE,
+            self.world.center_id,
+            jitter=lambda: 0.5,
+            batch_records=4,
         )
         self.connect()
 
@@ -62,11 +67,20 @@ class Machine:
     def create(self, count: int, *, bulk: bool) -> None:
         for _ in range(count):
             nonce = self.world.next_nonce()
-            body = Host(window_s=300, uptime_s=nonce) if bulk else Event(
-                name=EventName.CLOCK_JUMP, seconds=nonce)
+            body = (
+                Host(window_s=300, uptime_s=nonce)
+                if bulk
+                else Event(name=EventName.CLOCK_JUMP, seconds=nonce)
+            )
             now = self.now()
-            record = Record(subject=DEVICE, wall_ms=now.wall_ms, boot_id=now.boot_id,
-                            boottime_ms=now.boottime_ms, time=TimeQuality.SYNCED, body=body)
+            record = Record(
+                subject=DEVICE,
+                wall_ms=now.wall_ms,
+                boot_id=now.boot_id,
+                boottime_ms=now.boottime_ms,
+                time=TimeQuality.SYNCED,
+                body=body,
+            )
             self.spool.append([record])
             self.world.contents[to_line(record)] = nonce
             self.world.must.add(nonce)
@@ -205,7 +219,8 @@ class World:
         self.now_ms += LEASE_MS + 1
         self.holder = worker
         self.leases[worker] = self.store.take_lease(
-            [shard_of(DEVICE)], worker, self.now_ms, LEASE_MS)
+            [shard_of(DEVICE)], worker, self.now_ms, LEASE_MS
+        )
 
     def handle(self, at: int, worker: str, *, keep: bool) -> None:
         if not self.up:
@@ -214,7 +229,9 @@ class World:
         if not keep:
             del self.up[at % len(self.up)]
         worker = worker if worker in self.leases else self.holder
-        replies = Worker(self.stores[worker], self.leases[worker]).handle([Message(topic, payload, self.now_ms)])
+        replies = Worker(self.stores[worker], self.leases[worker]).handle(
+            [Message(topic, payload, self.now_ms)]
+        )
         self.down += [(reply.topic, reply.payload) for reply in replies]
 
     def answer(self, at: int, to: int, *, keep: bool) -> None:
@@ -301,9 +318,11 @@ class World:
 
     def keys(self) -> list[tuple[object, ...]]:
         return [
-            row for day in self.store.partitions.days()
+            row
+            for day in self.store.partitions.days()
             for row in self.store.partitions.connection(day).execute(
-                "SELECT device, store, stream, seq FROM row")
+                "SELECT device, store, stream, seq FROM row"
+            )
         ]
 
     def settle(self) -> None:
@@ -312,7 +331,8 @@ class World:
         for _ in range(200):
             self.now_ms += 700_000
             self.leases[self.holder] = self.store.take_lease(
-                [shard_of(DEVICE)], self.holder, self.now_ms, LEASE_MS)
+                [shard_of(DEVICE)], self.holder, self.now_ms, LEASE_MS
+            )
             for number, machine in enumerate(self.machines):
                 # Clones share a client id: each speaks, and is spoken to, only while connected.
                 self.down.clear()
@@ -323,8 +343,11 @@ class World:
                     self.handle(0, self.holder, keep=False)
                 while self.down:
                     self.answer(0, number, keep=False)
-            if not any(machine.waiting() or machine.spool.untold(lane)
-                       for machine in self.machines for lane in machine.spool.lanes()):
+            if not any(
+                machine.waiting() or machine.spool.untold(lane)
+                for machine in self.machines
+                for lane in machine.spool.lanes()
+            ):
                 return
         raise AssertionError("did not come to rest")
 
@@ -352,4 +375,3 @@ class World:
         for machine in self.machines:
             machine.spool.close()
         self.close_stores()
-

@@ -4,7 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ketang_agent.spool.store import Lane, Spool
+from ketang_agent.spool.store import Spool
+from ketang_agent.spool.values import Lane
 from ketang_contract.batch import DropReason
 from ketang_contract.records import Stream
 

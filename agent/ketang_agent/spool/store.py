@@ -3,8 +3,8 @@
 Invariants, each kept by a single transaction:
 
 1. A number of a lane (one stream of one store) is given out once, and ``head`` only grows.
-2. Every number up to ``head`` is in exactly one state: pending (its line is here), or it has a
-   *fate*: acked (its line stays seven days), gone (acked, line let go), lost (with a reason), moved.
+2. Every number up to ``head`` is pending (its line is here) or has one *fate*: acked (its line
+   stays seven days), gone (acked, line let go), lost (with a reason), moved.
 3. ``pending`` is therefore never stored: it is ``1..head`` less all fates.
 
 One thread owns the connection. Memory does not grow with the backlog: only ranges are held.
@@ -14,13 +14,14 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
+from ketang_agent.spool.values import Fate, Lane, Loss
 from ketang_contract.batch import DropReason
 from ketang_contract.ids import new_store_id
-from ketang_contract.ranges import NOTHING, RangeSet
+from ketang_contract.ranges import RangeSet
 from ketang_contract.records import Record, Stream, stream_of, to_line
 
 _SEQ_BITS = 48
@@ -34,32 +35,6 @@ CREATE TABLE record (id INTEGER PRIMARY KEY, line BLOB NOT NULL);
 CREATE TABLE fate (lane INTEGER, first INTEGER, last INTEGER, what TEXT NOT NULL, reason TEXT,
   at_ms INTEGER NOT NULL, told INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (lane, first)) WITHOUT ROWID;
 """
-
-
-class Fate(StrEnum):
-    """What became of numbers that no longer wait."""
-
-    ACKED = "acked"
-    GONE = "gone"
-    LOST = "lost"
-    MOVED = "moved"
-
-
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """One stream of one store."""
-
-    store_id: str
-    stream: Stream
-
-
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """Numbers that will never come, and why."""
-
-    first: int
-    last: int
-    reason: DropReason
 
 
 @dataclass(slots=True)
@@ -81,12 +56,14 @@ class Spool:
         self._store_nos: dict[str, int] = {}
         self.current_store = ""
 
-    def __enter__(self) -> "Spool":
+    def __enter__(self) -> Self:
         self.open()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
         self.close()
@@ -267,17 +244,20 @@ class Spool:
             self._unsettle(lane, let_go)
             if let_go:
                 self._settle(lane, let_go, Fate.LOST, now_ms, DropReason.EXPIRED)
-            self._db.execute("UPDATE fate SET told = 0 WHERE lane = ? AND what = 'lost'",
-                             (state.no,))
+            self._db.execute(
+                "UPDATE fate SET told = 0 WHERE lane = ? AND what = 'lost'", (state.no,)
+            )
             self._db.execute("UPDATE lane SET epoch = ? WHERE no = ?", (epoch, state.no))
         self._load()
 
     def let_go(self, lane: Lane, acked_before_ms: int) -> int:
         """Drop the lines acknowledged before a moment; return how many. That is no loss."""
-        old = RangeSet.of(self._db.execute(
-            "SELECT first, last FROM fate WHERE lane = ? AND what = 'acked' AND at_ms < ?",
-            (self._lanes[lane].no, acked_before_ms),
-        ))
+        old = RangeSet.of(
+            self._db.execute(
+                "SELECT first, last FROM fate WHERE lane = ? AND what = 'acked' AND at_ms < ?",
+                (self._lanes[lane].no, acked_before_ms),
+            )
+        )
         if not old:
             return 0
         everything_gone = old | self._with_fate(lane, Fate.GONE)
@@ -341,7 +321,8 @@ class Spool:
 
     def _add_store(self, parent: str | None) -> None:
         made = self._db.execute(
-            "INSERT INTO store (store_id, parent) VALUES (?, ?)", (new_store_id(), parent),
+            "INSERT INTO store (store_id, parent) VALUES (?, ?)",
+            (new_store_id(), parent),
         )
         no = int(made.lastrowid or 0)
         self._db.executemany(
@@ -361,12 +342,20 @@ class Spool:
         self._db.execute("UPDATE lane SET head = ? WHERE no = ?", (head, self._lanes[lane].no))
 
     def _with_fate(self, lane: Lane, what: Fate) -> RangeSet:
-        return RangeSet.of(self._db.execute(
-            "SELECT first, last FROM fate WHERE lane = ? AND what = ?", (self._lanes[lane].no, what),
-        ))
+        return RangeSet.of(
+            self._db.execute(
+                "SELECT first, last FROM fate WHERE lane = ? AND what = ?",
+                (self._lanes[lane].no, what),
+            )
+        )
 
     def _settle(
-        self, lane: Lane, seqs: RangeSet, what: Fate, at_ms: int, reason: DropReason | None = None,
+        self,
+        lane: Lane,
+        seqs: RangeSet,
+        what: Fate,
+        at_ms: int,
+        reason: DropReason | None = None,
     ) -> None:
         no = self._lanes[lane].no
         self._db.executemany(
@@ -380,7 +369,8 @@ class Spool:
         for low, high in seqs.ranges:
             for first, last, what, reason, at_ms, told in self._db.execute(
                 "SELECT first, last, what, reason, at_ms, told FROM fate"
-                " WHERE lane = ? AND first <= ? AND last >= ?", (no, high, low),
+                " WHERE lane = ? AND first <= ? AND last >= ?",
+                (no, high, low),
             ).fetchall():
                 self._db.execute("DELETE FROM fate WHERE lane = ? AND first = ?", (no, first))
                 rest = RangeSet.span(first, last) - RangeSet.span(low, high)
@@ -395,6 +385,3 @@ class Spool:
             "DELETE FROM record WHERE id BETWEEN ? AND ?",
             [(base + first, base + last) for first, last in seqs.ranges],
         )
-
-
-__all__ = ["NOTHING", "Fate", "Lane", "Loss", "Spool"]

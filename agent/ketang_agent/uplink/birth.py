@@ -1,7 +1,8 @@
 """The birth: what a device says of itself at every connect."""
 
 from ketang_agent.clock import Instant
-from ketang_agent.spool.store import Lane, Spool
+from ketang_agent.spool.store import Spool
+from ketang_agent.spool.values import Lane
 from ketang_contract.batch import OLDEST_SCHEMA, SCHEMA, Sent
 from ketang_contract.state import Birth, StoreState, StreamState
 
@@ -14,15 +15,19 @@ def birth_of(spool: Spool, session: int, now: Instant, agent_version: str) -> Bi
     for lane in spool.lanes():
         stores.setdefault(lane.store_id, []).append(lane)
     return Birth(
-        session=session, agent_version=agent_version,
-        schema_oldest=OLDEST_SCHEMA, schema_newest=SCHEMA,
+        session=session,
+        agent_version=agent_version,
+        schema_oldest=OLDEST_SCHEMA,
+        schema_newest=SCHEMA,
         sent=Sent(wall_ms=now.wall_ms, boot_id=now.boot_id, boottime_ms=now.boottime_ms),
         stores=tuple(
             StoreState(
-                store_id=store_id, parent=spool.parent(store_id),
+                store_id=store_id,
+                parent=spool.parent(store_id),
                 current=store_id == spool.current_store,
                 streams=tuple(_state(spool, lane) for lane in lanes),
-            ) for store_id, lanes in list(stores.items())[-_MOST_STORES:]
+            )
+            for store_id, lanes in list(stores.items())[-_MOST_STORES:]
         ),
     )
 

@@ -6,17 +6,19 @@ A connection is used once: the will names its session, so a new session is a new
 
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, MQTTMessageInfo
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 KEEPALIVE_S = 60
+_GOODBYE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +79,21 @@ class Connection:
     """One try at one session. ``wake`` is called from the network thread after each happening."""
 
     def __init__(
-        self, broker: Broker, context: ssl.SSLContext, client_id: str, will: tuple[str, bytes],
+        self,
+        broker: Broker,
+        context: ssl.SSLContext,
+        client_id: str,
+        will: tuple[str, bytes],
         wake: Callable[[], None],
     ) -> None:
         self._broker = broker
         self._wake = wake
+        self._last: MQTTMessageInfo | None = None
         self._happenings: SimpleQueue[Happening] = SimpleQueue()
         self._client = Client(
-            CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=True,
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            clean_session=True,
             reconnect_on_failure=False,
         )
         self._client.max_inflight_messages_set(100)
@@ -116,14 +125,21 @@ class Connection:
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> int:
         """Queue a publish; return the number its confirmation will carry."""
-        return self._client.publish(topic, payload, qos=qos, retain=retain).mid
+        self._last = self._client.publish(topic, payload, qos=qos, retain=retain)
+        return self._last.mid
 
     def close(self) -> None:
         """Say good-bye to the broker and let the thread end by itself."""
         self._client.disconnect()
 
     def finish(self) -> None:
-        """Say good-bye and wait until all that was published is written out."""
+        """Say good-bye once the broker has confirmed the last publish.
+
+        Closing right after writing loses it: unread answers turn the close into a reset.
+        """
+        if self._last is not None:
+            with suppress(RuntimeError, ValueError):  # never queued: the connection is gone
+                self._last.wait_for_publish(_GOODBYE_S)
         self._client.disconnect()
         self._client.loop_stop()
 
@@ -132,7 +148,12 @@ class Connection:
         self._wake()
 
     def _on_connect(
-        self, _c: Client, _u: Any, _f: ConnectFlags, code: ReasonCode, _p: Properties | None,
+        self,
+        _c: Client,
+        _u: Any,
+        _f: ConnectFlags,
+        code: ReasonCode,
+        _p: Properties | None,
     ) -> None:
         self._say(Lost(str(code)) if code.is_failure else Connected())
 
@@ -141,12 +162,22 @@ class Connection:
         self._say(Lost("unreachable"))
 
     def _on_disconnect(
-        self, _c: Client, _u: Any, _f: DisconnectFlags, code: ReasonCode, _p: Properties | None,
+        self,
+        _c: Client,
+        _u: Any,
+        _f: DisconnectFlags,
+        code: ReasonCode,
+        _p: Properties | None,
     ) -> None:
         self._say(Lost(str(code)))
 
     def _on_publish(
-        self, _c: Client, _u: Any, mid: int, _code: ReasonCode, _p: Properties,
+        self,
+        _c: Client,
+        _u: Any,
+        mid: int,
+        _code: ReasonCode,
+        _p: Properties,
     ) -> None:
         self._say(Confirmed(mid))
 
@@ -154,5 +185,13 @@ class Connection:
         self._say(Received(message.topic, bytes(message.payload)))
 
 
-__all__ = ["Broker", "Confirmed", "Connected", "Connection", "Happening", "Lost",
-           "Received", "tls_context"]
+__all__ = [
+    "Broker",
+    "Confirmed",
+    "Connected",
+    "Connection",
+    "Happening",
+    "Lost",
+    "Received",
+    "tls_context",
+]

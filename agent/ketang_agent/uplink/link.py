@@ -49,7 +49,12 @@ class Link:
     """Connects, announces, sends and reconnects. One thread: the main loop's."""
 
     def __init__(
-        self, spool: Spool, sender: Sender, device: str, connect: Connect, agent_version: str,
+        self,
+        spool: Spool,
+        sender: Sender,
+        device: str,
+        connect: Connect,
+        agent_version: str,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._spool = spool

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ketang_agent.clock import Instant
-from ketang_agent.spool.store import Lane, Loss, Spool
+from ketang_agent.spool.store import Spool
+from ketang_agent.spool.values import Lane, Loss
 from ketang_contract import ack as acks
 from ketang_contract import topics
 from ketang_contract.batch import (
@@ -77,8 +78,12 @@ class Sender:
     """Turns what waits in the spool into frames, and acknowledgements into marks."""
 
     def __init__(
-        self, spool: Spool, device: str, center_id: str,
-        jitter: Callable[[], float] = random.random, batch_records: int = MAX_RECORDS,
+        self,
+        spool: Spool,
+        device: str,
+        center_id: str,
+        jitter: Callable[[], float] = random.random,
+        batch_records: int = MAX_RECORDS,
     ) -> None:
         self._spool = spool
         self._device = device
@@ -106,8 +111,11 @@ class Sender:
         window = min(MAX_UNCONFIRMED - len(self._unconfirmed), MAX_UNACKED - len(self._flights))
         if window <= 0:
             return None
-        lanes = [lane for lane in self._spool.lanes()
-                 if self._pace(lane).not_before_ms <= now.boottime_ms]
+        lanes = [
+            lane
+            for lane in self._spool.lanes()
+            if self._pace(lane).not_before_ms <= now.boottime_ms
+        ]
         for choose in (self._fresh, self._backlog if window > KEPT_FOR_FRESH else _nothing):
             for lane in lanes:
                 seqs = choose(lane)
@@ -217,8 +225,9 @@ class Sender:
         return free
 
     def _losses(self, lane: Lane) -> tuple[Loss, ...]:
-        told = {one for flight in self._flights.values() if flight.lane == lane
-                for one in flight.losses}
+        told = {
+            one for flight in self._flights.values() if flight.lane == lane for one in flight.losses
+        }
         return tuple(one for one in self._spool.untold(lane) if one not in told)[:MAX_RANGES]
 
     def _launch(self, lane: Lane, seqs: RangeSet, now: Instant) -> Outgoing:
@@ -242,8 +251,9 @@ class Sender:
                 lines, sent = lines[:half], sent[:half]
         digest = frame_digest(frame)
         wait_ms = FIRST_WAIT_MS << min(self._pace(lane).attempt, 5)
-        flight = _Flight(lane, numbers, losses, now.boottime_ms,
-                         now.boottime_ms + min(wait_ms, LONGEST_WAIT_MS))
+        flight = _Flight(
+            lane, numbers, losses, now.boottime_ms, now.boottime_ms + min(wait_ms, LONGEST_WAIT_MS)
+        )
         self._flights[digest] = self._known[digest] = flight
         self._unconfirmed.add(digest)
         while len(self._known) > _REMEMBERED:
@@ -251,11 +261,19 @@ class Sender:
         return Outgoing(topics.batch(self._device, lane.stream), frame, digest)
 
     def _header(
-        self, lane: Lane, numbers: RangeSet, losses: tuple[Loss, ...], now: Instant,
+        self,
+        lane: Lane,
+        numbers: RangeSet,
+        losses: tuple[Loss, ...],
+        now: Instant,
     ) -> Header:
         return Header(
-            schema=SCHEMA, store_id=lane.store_id, parent=self._spool.parent(lane.store_id),
-            stream=lane.stream, head=self._spool.head(lane), seqs=numbers.ranges,
+            schema=SCHEMA,
+            store_id=lane.store_id,
+            parent=self._spool.parent(lane.store_id),
+            stream=lane.stream,
+            head=self._spool.head(lane),
+            seqs=numbers.ranges,
             drops=tuple((one.first, one.last, one.reason) for one in losses),
             sent=Sent(wall_ms=now.wall_ms, boot_id=now.boot_id, boottime_ms=now.boottime_ms),
         )

@@ -47,7 +47,10 @@ class Subscriber:
     """Two threads: paho's, which only queues, and the one that calls ``run``."""
 
     def __init__(
-        self, ear: Ear, folder: Path, now_ms: Callable[[], int] = lambda: time.time_ns() // 10**6,
+        self,
+        ear: Ear,
+        folder: Path,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 10**6,
     ) -> None:
         self._ear = ear
         self._folder = folder
@@ -101,16 +104,21 @@ class Subscriber:
             self._bell.wait_for(lambda: self._waiting or self._stopping)
             group: list[tuple[MQTTMessage, int]] = []
             size = 0
-            while (not self._stopping and self._waiting and len(group) < _GROUP_MESSAGES
-                   and size < _GROUP_BYTES):
+            while (
+                not self._stopping
+                and self._waiting
+                and len(group) < _GROUP_MESSAGES
+                and size < _GROUP_BYTES
+            ):
                 group.append(self._waiting.popleft())
                 size += len(group[-1][0].payload)
             return group
 
     def _make_client(self) -> Client:
         ear = self._ear
-        client = Client(CallbackAPIVersion.VERSION2, client_id=ear.name, clean_session=True,
-                        manual_ack=True)
+        client = Client(
+            CallbackAPIVersion.VERSION2, client_id=ear.name, clean_session=True, manual_ack=True
+        )
         context = ssl.create_default_context(cafile=str(ear.ca_file))
         context.load_cert_chain(ear.certificate_file, ear.key_file)
         client.tls_set_context(context)
@@ -121,7 +129,12 @@ class Subscriber:
         return client
 
     def _on_connect(
-        self, client: Client, _u: Any, _f: ConnectFlags, code: ReasonCode, _p: Properties | None,
+        self,
+        client: Client,
+        _u: Any,
+        _f: ConnectFlags,
+        code: ReasonCode,
+        _p: Properties | None,
     ) -> None:
         if code.is_failure:
             log.warning("broker.refused reason=%s", code)

@@ -109,8 +109,13 @@ class Worker:
             except Refused as why:
                 refused.append((seq, why.reason, str(why), line))
         return Admission(
-            key, frame_digest(message.payload), header.head, tuple(rows), tuple(refused),
-            RangeSet.of((first, last) for first, last, _ in header.drops), message.received_ms,
+            key,
+            frame_digest(message.payload),
+            header.head,
+            tuple(rows),
+            tuple(refused),
+            RangeSet.of((first, last) for first, last, _ in header.drops),
+            message.received_ms,
             forked=header.parent is not None,
         )
 
@@ -137,11 +142,16 @@ class Worker:
     def _greet(self, device: str, birth: Birth) -> list[Reply]:
         """Tell a device what is held of each of its streams, and the epoch that holds."""
         return [
-            self._reply(device, self._ack(
-                self.store.control.ledger(Key(device, store.store_id, lane.stream)),
-                store.store_id, lane.stream,
-            ))
-            for store in birth.stores for lane in store.streams
+            self._reply(
+                device,
+                self._ack(
+                    self.store.control.ledger(Key(device, store.store_id, lane.stream)),
+                    store.store_id,
+                    lane.stream,
+                ),
+            )
+            for store in birth.stores
+            for lane in store.streams
         ]
 
     def _acknowledge(self, outcome: Outcome) -> Reply:
@@ -149,23 +159,41 @@ class Worker:
         self.counts.stored += len(one.rows) - len(outcome.fork)
         self.counts.quarantined += len(outcome.fork)
         self.counts.refused += len(one.refused)
-        return self._reply(one.key.device, self._ack(
-            outcome.ledger, one.key.store_id, Stream(one.key.stream), got=(one.digest,),
-            refused=tuple((seq, reason) for seq, reason, *_ in one.refused),
-            fork=outcome.fork,
-        ))
+        return self._reply(
+            one.key.device,
+            self._ack(
+                outcome.ledger,
+                one.key.store_id,
+                Stream(one.key.stream),
+                got=(one.digest,),
+                refused=tuple((seq, reason) for seq, reason, *_ in one.refused),
+                fork=outcome.fork,
+            ),
+        )
 
     def _ack(
-        self, ledger: Ledger, store_id: str, stream: Stream, *, got: tuple[str, ...] = (),
-        refused: tuple[tuple[int, str], ...] = (), fork: RangeSet = NOTHING,
+        self,
+        ledger: Ledger,
+        store_id: str,
+        stream: Stream,
+        *,
+        got: tuple[str, ...] = (),
+        refused: tuple[tuple[int, str], ...] = (),
+        fork: RangeSet = NOTHING,
     ) -> Ack:
         control = self.store.control
         known = ledger.known
         upto = known.upto()
         return Ack(
-            center_id=control.center_id, epoch=control.epoch, store_id=store_id, stream=stream,
-            got=got, upto=upto, have=(known - RangeSet.span(1, upto)).ranges[-MAX_HAVE:],
-            refused=refused, fork=fork.ranges,
+            center_id=control.center_id,
+            epoch=control.epoch,
+            store_id=store_id,
+            stream=stream,
+            got=got,
+            upto=upto,
+            have=(known - RangeSet.span(1, upto)).ranges[-MAX_HAVE:],
+            refused=refused,
+            fork=fork.ranges,
         )
 
     def _bury(self, message: Message, why: Refused) -> list[Reply]:
@@ -180,10 +208,16 @@ class Worker:
             return []
         if upward.channel != topics.BATCH:
             return []
-        return [self._reply(upward.device, Ack(
-            center_id=control.center_id, epoch=control.epoch,
-            unreadable=((frame_digest(message.payload), why.reason),),
-        ))]
+        return [
+            self._reply(
+                upward.device,
+                Ack(
+                    center_id=control.center_id,
+                    epoch=control.epoch,
+                    unreadable=((frame_digest(message.payload), why.reason),),
+                ),
+            )
+        ]
 
     @staticmethod
     def _reply(device: str, ack: Ack) -> Reply:
@@ -194,8 +228,9 @@ def _row(seq: int, line: bytes, sent: Sent, received_ms: int) -> Row:
     record = validate.record(line)
     slot = slot_of(record)
     true_ms, clock_suspect = true_time(record, sent, received_ms, sane=slot != SUSPECT)
-    return Row(seq, slot, record.subject, true_ms, received_ms, clock_suspect,
-               record_digest(line), line)
+    return Row(
+        seq, slot, record.subject, true_ms, received_ms, clock_suspect, record_digest(line), line
+    )
 
 
 def true_time(record: Record, sent: Sent, received_ms: int, *, sane: bool) -> tuple[int, bool]:

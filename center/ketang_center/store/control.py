@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS change (
 
 
 class LeaseLost(KetangError):
-    """Another worker owns the shard now. Caller: drop the work unacknowledged; it will be resent."""
+    """Another worker owns the shard now. Caller: drop the work unacknowledged; it comes again."""
 
 
 class Control:
@@ -89,34 +89,41 @@ class Control:
         return int(str(self._meta("epoch")))
 
     def begin_epoch(self, unix_s: int) -> None:
-        """After a restore: tell devices to compare notes. Never repeats an epoch given out since."""
+        """After a restore: make devices compare notes. No epoch given out since is repeated."""
         with self.transaction():
             self.db.execute(
-                "UPDATE meta SET value = ? WHERE key = 'epoch'", (max(self.epoch + 1, unix_s),),
+                "UPDATE meta SET value = ? WHERE key = 'epoch'",
+                (max(self.epoch + 1, unix_s),),
             )
 
     # Leases.
 
-    def lease(self, shards: Iterable[str], worker: str, now_ms: int, until_ms: int) -> dict[str, int]:
+    def lease(
+        self, shards: Iterable[str], worker: str, now_ms: int, until_ms: int
+    ) -> dict[str, int]:
         """Take or keep the shards that are free, expired or already ours: ``{shard: epoch}``."""
         held: dict[str, int] = {}
         with self.transaction():
             for shard in shards:
                 row = self.db.execute(
-                    "SELECT worker, epoch, until_ms FROM lease WHERE shard = ?", (shard,),
+                    "SELECT worker, epoch, until_ms FROM lease WHERE shard = ?",
+                    (shard,),
                 ).fetchone()
                 if row and row[0] != worker and row[2] > now_ms:
                     continue
                 ours = bool(row) and row[0] == worker and row[2] > now_ms
                 held[shard] = row[1] if ours else (row[1] if row else 0) + 1
-                self.db.execute("INSERT OR REPLACE INTO lease VALUES (?, ?, ?, ?)",
-                                (shard, worker, held[shard], until_ms))
+                self.db.execute(
+                    "INSERT OR REPLACE INTO lease VALUES (?, ?, ?, ?)",
+                    (shard, worker, held[shard], until_ms),
+                )
         return held
 
     def check_lease(self, shard: str, worker: str, epoch: int) -> None:
         """Inside a transaction: raise LeaseLost unless the shard is still held as it was taken."""
         row = self.db.execute(
-            "SELECT worker, epoch FROM lease WHERE shard = ?", (shard,),
+            "SELECT worker, epoch FROM lease WHERE shard = ?",
+            (shard,),
         ).fetchone()
         if row != (worker, epoch):
             raise LeaseLost(f"shard {shard} is no longer held by {worker}")
@@ -134,10 +141,19 @@ class Control:
 
     def set_ledger(self, key: Key, ledger: Ledger) -> None:
         """Keep what is known of a key's numbers."""
-        self.db.execute("INSERT OR REPLACE INTO account VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (
-            key.device, key.store_id, key.stream, ledger.head, _text(ledger.stored),
-            _text(ledger.dropped), _text(ledger.refused), ledger.quarantined,
-        ))
+        self.db.execute(
+            "INSERT OR REPLACE INTO account VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                key.device,
+                key.store_id,
+                key.stream,
+                ledger.head,
+                _text(ledger.stored),
+                _text(ledger.dropped),
+                _text(ledger.refused),
+                ledger.quarantined,
+            ),
+        )
 
     def mark_dirty(self, device: str, hours: Iterable[tuple[str, int, int]]) -> None:
         """Mark ``(subject, hour, slot)`` buckets; remember where a slot is not in its hour."""
@@ -146,8 +162,10 @@ class Control:
             return
         mark = int(str(self._meta("mark"))) + 1
         self.db.execute("UPDATE meta SET value = ? WHERE key = 'mark'", (mark,))
-        self.db.executemany("INSERT OR REPLACE INTO dirty VALUES (?, ?, ?, ?)",
-                            [(device, subject, hour, mark) for subject, hour, _ in found])
+        self.db.executemany(
+            "INSERT OR REPLACE INTO dirty VALUES (?, ?, ?, ?)",
+            [(device, subject, hour, mark) for subject, hour, _ in found],
+        )
         self.db.executemany(
             "INSERT OR IGNORE INTO stray VALUES (?, ?, ?, ?)",
             [(device, subject, hour, slot) for subject, hour, slot in found if slot // 4 != hour],
@@ -173,18 +191,21 @@ class Control:
             "INSERT INTO dead_letter (at_ms, topic, reason, detail, bytes) VALUES (?, ?, ?, ?, ?)",
             (now_ms, topic[:300], reason, detail[:300], payload[:4096]),
         )
-        self.db.execute("DELETE FROM dead_letter WHERE no <= ?",
-                        (int(made.lastrowid or 0) - DEAD_LETTERS_KEPT,))
+        self.db.execute(
+            "DELETE FROM dead_letter WHERE no <= ?", (int(made.lastrowid or 0) - DEAD_LETTERS_KEPT,)
+        )
 
     # Presence.
 
     def note_change(self, device: str, what: str, at_ms: int) -> None:
         """Add a line to the live feed."""
         made = self.db.execute(
-            "INSERT INTO change (device, what, at_ms) VALUES (?, ?, ?)", (device, what, at_ms),
+            "INSERT INTO change (device, what, at_ms) VALUES (?, ?, ?)",
+            (device, what, at_ms),
         )
-        self.db.execute("DELETE FROM change WHERE no <= ?",
-                        (int(made.lastrowid or 0) - CHANGES_KEPT,))
+        self.db.execute(
+            "DELETE FROM change WHERE no <= ?", (int(made.lastrowid or 0) - CHANGES_KEPT,)
+        )
 
     def note_birth(self, device: str, session: int, version: str, now_ms: int) -> None:
         """A device connected. An older session than the known one changes nothing."""
@@ -192,7 +213,8 @@ class Control:
             "INSERT INTO presence VALUES (?, ?, 1, 0, ?, 0, ?, '[]', 'off')"
             " ON CONFLICT DO UPDATE SET session = excluded.session, connected = 1, orderly = 0,"
             " since_ms = excluded.since_ms, agent_version = excluded.agent_version"
-            " WHERE excluded.session > session", (device, session, now_ms, version),
+            " WHERE excluded.session > session",
+            (device, session, now_ms, version),
         )
         if done.rowcount > 0:
             self.note_change(device, "connection", now_ms)
@@ -212,7 +234,8 @@ class Control:
         text = json.dumps(sorted(faults))
         done = self.db.execute(
             "UPDATE presence SET faults = ?, camera = ? WHERE device = ?"
-            " AND (faults != ? OR camera != ?)", (text, camera, device, text, camera),
+            " AND (faults != ? OR camera != ?)",
+            (text, camera, device, text, camera),
         )
         if done.rowcount > 0:
             self.note_change(device, "fault", now_ms)

@@ -99,8 +99,9 @@ class Partitions:
         if day not in self._touched:
             db.execute("BEGIN IMMEDIATE")
             self._touched.add(day)
-            db.executemany("DELETE FROM mark WHERE no = ?",
-                           [(no,) for no in self._merged_marks.pop(day, ())])
+            db.executemany(
+                "DELETE FROM mark WHERE no = ?", [(no,) for no in self._merged_marks.pop(day, ())]
+            )
         return db
 
     def insert(self, key: Key, rows: list[Row]) -> list[Row]:
@@ -111,10 +112,25 @@ class Partitions:
         day = day_of(rows[0].slot)
         db = self.begin(day)
         before = db.total_changes
-        db.executemany(_INSERT, [
-            (row.slot, key.device, key.store_id, key.stream, row.seq, row.subject, row.true_ms,
-             row.received_ms, row.clock_suspect, row.digest, row.line) for row in rows
-        ])
+        db.executemany(
+            _INSERT,
+            [
+                (
+                    row.slot,
+                    key.device,
+                    key.store_id,
+                    key.stream,
+                    row.seq,
+                    row.subject,
+                    row.true_ms,
+                    row.received_ms,
+                    row.clock_suspect,
+                    row.digest,
+                    row.line,
+                )
+                for row in rows
+            ],
+        )
         different: list[Row] = []
         if db.total_changes - before < len(rows):
             different = [row for row in rows if self.digest_at(key, row) != row.digest]
@@ -129,18 +145,29 @@ class Partitions:
 
     def digest_at(self, key: Key, row: Row) -> bytes | None:
         """Digest of what stands in a row's own place, or None."""
-        found = self.connection(day_of(row.slot)).execute(
-            "SELECT digest FROM row WHERE slot = ? AND device = ? AND store = ? AND stream = ?"
-            " AND seq = ?", (row.slot, key.device, key.store_id, key.stream, row.seq),
-        ).fetchone()
+        found = (
+            self.connection(day_of(row.slot))
+            .execute(
+                "SELECT digest FROM row WHERE slot = ? AND device = ? AND store = ? AND stream = ?"
+                " AND seq = ?",
+                (row.slot, key.device, key.store_id, key.stream, row.seq),
+            )
+            .fetchone()
+        )
         return bytes(found[0]) if found else None
 
     def holds_content(self, device: str, row: Row, other_than: str) -> bool:
         """Whether the same content of the same device stands in its slot under another store."""
-        return self.exists(day_of(row.slot)) and self.connection(day_of(row.slot)).execute(
-            "SELECT 1 FROM row WHERE slot = ? AND device = ? AND digest = ? AND store != ? LIMIT 1",
-            (row.slot, device, row.digest, other_than),
-        ).fetchone() is not None
+        return (
+            self.exists(day_of(row.slot))
+            and self.connection(day_of(row.slot))
+            .execute(
+                "SELECT 1 FROM row WHERE slot = ? AND device = ? AND digest = ? AND store != ?",
+                (row.slot, device, row.digest, other_than),
+            )
+            .fetchone()
+            is not None
+        )
 
     def commit(self) -> None:
         """Make everything written since the last commit durable, file by file."""
@@ -171,8 +198,9 @@ class Partitions:
         return [
             (day, no, Key(device, store, stream), RangeSet.span(first, last))
             for day in self.days()
-            for no, device, store, stream, first, last in self.connection(day).execute(
-                "SELECT no, device, store, stream, first, last FROM mark").fetchall()
+            for no, device, store, stream, first, last in self.connection(day)
+            .execute("SELECT no, device, store, stream, first, last FROM mark")
+            .fetchall()
             if (day, no) not in merged
         ]
 
@@ -192,7 +220,8 @@ class Partitions:
                 "SELECT slot, seq, subject, true_ms FROM row"
                 " WHERE device = ? AND store = ? AND stream = ?",
                 (key.device, key.store_id, key.stream),
-            ) if seq in seqs
+            )
+            if seq in seqs
         }
 
     def connection(self, day: int) -> sqlite3.Connection:
@@ -201,7 +230,10 @@ class Partitions:
         if db is None:
             self._close_idle()
             db = sqlite3.connect(
-                self._path(day), isolation_level=None, timeout=10, check_same_thread=False,
+                self._path(day),
+                isolation_level=None,
+                timeout=10,
+                check_same_thread=False,
             )
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")

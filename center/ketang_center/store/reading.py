@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from ketang_center.store.base import Account, Change, Dirty, Presence, StoredRow
 from ketang_center.store.control import Control, ledger_from_row
@@ -22,19 +22,21 @@ _MOST_NAMED = 500
 
 
 class StoreReader:
-    """Open with ``with StoreReader(folder) as reading``; implements ``base.Reading``. One thread."""
+    """``with StoreReader(folder) as reading``: implements ``base.Reading``. One thread."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def __enter__(self) -> "StoreReader":
+    def __enter__(self) -> Self:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._control = Control(self._folder / "control.db")
         self._partitions = Partitions(self._folder)
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
         self._partitions.close()
@@ -42,9 +44,13 @@ class StoreReader:
 
     def take_dirty(self, limit: int) -> list[Dirty]:
         """Return up to ``limit`` buckets to recompute, longest waiting first; they stay marked."""
-        return [Dirty(*row) for row in self._db.execute(
-            "SELECT device, subject, hour, mark FROM dirty ORDER BY mark LIMIT ?", (limit,),
-        )]
+        return [
+            Dirty(*row)
+            for row in self._db.execute(
+                "SELECT device, subject, hour, mark FROM dirty ORDER BY mark LIMIT ?",
+                (limit,),
+            )
+        ]
 
     def clear_dirty(self, done: Iterable[Dirty]) -> None:
         """Unmark buckets whose rollup is durable, unless they changed again meanwhile."""
@@ -56,10 +62,13 @@ class StoreReader:
 
     def bucket(self, device: str, subject: str, hour: int) -> list[StoredRow]:
         """Return every raw row whose ``true_ms`` lies in the hour, in order of ``true_ms``."""
-        slots = [slot for (slot,) in self._db.execute(
-            "SELECT slot FROM stray WHERE device = ? AND subject = ? AND hour = ?",
-            (device, subject, hour),
-        )]
+        slots = [
+            slot
+            for (slot,) in self._db.execute(
+                "SELECT slot FROM stray WHERE device = ? AND subject = ? AND hour = ?",
+                (device, subject, hour),
+            )
+        ]
         found = list(self._rows(hour * 4, hour * 4 + 3, device, subject))
         for slot in slots:
             found += self._rows(slot, slot, device, subject)
@@ -75,18 +84,28 @@ class StoreReader:
         """Return the presence of the named devices, or of all; the never-seen are left out."""
         return [
             Presence(
-                device=row[0], session=row[1], connected=bool(row[2]), orderly=bool(row[3]),
-                since_ms=row[4], last_seen_ms=row[5], agent_version=row[6],
-                faults=tuple(json.loads(row[7])), camera=Camera(row[8]),
-            ) for row in self._named("SELECT * FROM presence", devices)
+                device=row[0],
+                session=row[1],
+                connected=bool(row[2]),
+                orderly=bool(row[3]),
+                since_ms=row[4],
+                last_seen_ms=row[5],
+                agent_version=row[6],
+                faults=tuple(json.loads(row[7])),
+                camera=Camera(row[8]),
+            )
+            for row in self._named("SELECT * FROM presence", devices)
         ]
 
     def changes(self, after: int, limit: int = 500) -> list[Change]:
         """Return the live feed after a number, oldest first."""
-        return [Change(*row) for row in self._db.execute(
-            "SELECT no, device, what, at_ms FROM change WHERE no > ? ORDER BY no LIMIT ?",
-            (after, limit),
-        )]
+        return [
+            Change(*row)
+            for row in self._db.execute(
+                "SELECT no, device, what, at_ms FROM change WHERE no > ? ORDER BY no LIMIT ?",
+                (after, limit),
+            )
+        ]
 
     def accounts(self, devices: Sequence[str] | None = None) -> list[Account]:
         """Return the ledgers of the named devices, or of all."""
@@ -104,15 +123,20 @@ class StoreReader:
             yield from self._db.execute(query)
             return
         for at in range(0, len(devices), _MOST_NAMED):
-            some = devices[at:at + _MOST_NAMED]
+            some = devices[at : at + _MOST_NAMED]
             marks = ",".join("?" * len(some))
             yield from self._db.execute(f"{query} WHERE device IN ({marks})", some)
 
     def _rows(
-        self, first: int, last: int, device: str, subject: str,
+        self,
+        first: int,
+        last: int,
+        device: str,
+        subject: str,
     ) -> Iterator[tuple[bytes, int, int, int]]:
         for day in {day_of(first), day_of(last)}:
             if self._partitions.exists(day):
                 yield from self._partitions.connection(day).execute(
-                    _ROWS, (first, last, device, subject),
+                    _ROWS,
+                    (first, last, device, subject),
                 )

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from ketang_center.store.control import Control, LeaseLost
 from ketang_center.store.partitions import Key, Partitions, Row, day_of
 from ketang_contract.ids import shard_of
 from ketang_contract.ledger import Ledger
-from ketang_contract.ranges import NOTHING, RangeSet
+from ketang_contract.ranges import RangeSet
 
 MAX_LEDGER_RANGES = 20_000
 """Holes one stream may have before further batches wait: a bound on what one device can cost."""
@@ -60,12 +61,14 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def __enter__(self) -> "Store":
+    def __enter__(self) -> Self:
         self.open()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
         self.close()
@@ -82,7 +85,11 @@ class Store:
         self.control.close()
 
     def take_lease(
-        self, shards: Iterable[str], worker: str, now_ms: int, lasts_ms: int,
+        self,
+        shards: Iterable[str],
+        worker: str,
+        now_ms: int,
+        lasts_ms: int,
     ) -> Lease:
         """Take or keep shards; completes what an earlier holder left half done."""
         lease = Lease(worker, self.control.lease(shards, worker, now_ms, now_ms + lasts_ms))
@@ -131,8 +138,12 @@ class Store:
         ]
 
     def _merge(
-        self, admissions: Sequence[Admission], forks: list[list[Row]], lease: Lease,
-        before: dict[Key, Ledger], after: dict[Key, Ledger],
+        self,
+        admissions: Sequence[Admission],
+        forks: list[list[Row]],
+        lease: Lease,
+        before: dict[Key, Ledger],
+        after: dict[Key, Ledger],
     ) -> None:
         for key, known in before.items():
             shard = shard_of(key.device)
@@ -174,22 +185,29 @@ class Store:
         control = self.control
         for seq, reason, detail, line in one.refused:
             if seq not in ledger.refused:
-                control.bury(f"{one.key.device}/{one.key.store_id}/{one.key.stream}/{seq}",
-                             reason, detail, line, one.received_ms)
+                control.bury(
+                    f"{one.key.device}/{one.key.store_id}/{one.key.stream}/{seq}",
+                    reason,
+                    detail,
+                    line,
+                    one.received_ms,
+                )
         quarantined = sum(
             control.quarantine(one.key, row.seq, row.digest, row.line, one.received_ms)
             for row in different
         )
         if quarantined:
             control.note_change(one.key.device, "clone", one.received_ms)
-        control.mark_dirty(one.key.device, (
-            (row.subject, row.true_ms // 3_600_000, row.slot) for row in one.rows
-        ))
+        control.mark_dirty(
+            one.key.device, ((row.subject, row.true_ms // 3_600_000, row.slot) for row in one.rows)
+        )
         control.note_data(one.key.device, one.received_ms)
         ledger = ledger.with_refused(RangeSet.of_numbers(seq for seq, *_ in one.refused))
         ledger = ledger.with_dropped(one.dropped)
-        return Ledger(ledger.head, ledger.stored, ledger.dropped, ledger.refused,
-                      ledger.quarantined + quarantined)
-
-
-__all__ = ["NOTHING", "Admission", "Key", "Lease", "LeaseLost", "Outcome", "Row", "Store"]
+        return Ledger(
+            ledger.head,
+            ledger.stored,
+            ledger.dropped,
+            ledger.refused,
+            ledger.quarantined + quarantined,
+        )

@@ -1,0 +1,1 @@
+"""Collectors: small files with one method each; the registry is a plain tuple."""

@@ -1,0 +1,233 @@
+"""Writes the open interface: a JSON Schema for each message, and AsyncAPI 3.0 for the topics.
+
+The files are committed, so that others can read them without running anything; ``--check`` tells
+whether they still say what the code says. Run: ``python -m ketang_contract.publish_schemas``.
+Source: JSON Schema 2020-12; AsyncAPI 3.0.0 with MQTT operation binding 0.2.0.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ketang_contract import batch, topics
+from ketang_contract.records import Stream
+from ketang_contract.validate import MESSAGES
+
+FOLDER = Path("docs/interfaces")
+_ASYNCAPI = "asyncapi.json"
+_BATCH = "batch"
+_IDENTIFIER = "^[a-z0-9-]{1,36}$"
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One kind of topic. ``qos`` and ``retained`` are the publisher's; nothing depends on them."""
+
+    message: str
+    suffix: str
+    qos: int
+    retained: bool
+    upward: bool
+    says: str
+
+
+CHANNELS = (
+    Channel(
+        "birth",
+        topics.BIRTH,
+        1,
+        True,
+        True,
+        "Said at every connect: who I am, and how far each store has come.",
+    ),
+    Channel(
+        "death",
+        topics.DEATH,
+        1,
+        False,
+        True,
+        "The will. A death older than the current session is ignored.",
+    ),
+    Channel(_BATCH, f"{topics.BATCH}/{{stream}}", 1, False, True, "Records of one priority class."),
+    Channel(
+        "live",
+        topics.LIVE,
+        0,
+        False,
+        True,
+        "Connection and fault changes, rate limited; never use.",
+    ),
+    Channel("reported", topics.REPORTED, 1, False, True, "The device's own account of itself."),
+    Channel(
+        "ack",
+        topics.ACK,
+        1,
+        False,
+        False,
+        "The centre's acknowledgement: the only thing that marks a record as safe.",
+    ),
+)
+
+
+def json_schema(name: str) -> dict[str, Any]:
+    """JSON Schema of one message of the contract.
+
+    It says all that can be said field by field. What spans fields (states that add up to no more
+    than their window, ranges in order) is refused by the centre with the reason.
+    """
+    made: dict[str, Any] = _tidied(MESSAGES[name].json_schema())
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:ketang:v{batch.SCHEMA}:{name}",
+        "title": f"Ketang {name}",
+        **made,
+    }
+
+
+def _tidied(schema: Any) -> Any:
+    """Drop titles, which repeat names, and require the tag that tells a union's members apart."""
+    if isinstance(schema, list):
+        return [_tidied(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {
+        key: _tidied(value)
+        for key, value in schema.items()
+        if not (key == "title" and isinstance(value, str))
+    }
+    if "const" in kept.get("properties", {}).get("kind", {}):
+        kept["required"] = ["kind", *kept.get("required", [])]
+        del kept["properties"]["kind"]["default"]
+    return kept
+
+
+def asyncapi() -> dict[str, Any]:
+    """AsyncAPI document of every topic there is so far, seen from the device."""
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Ketang wire",
+            "version": f"{batch.SCHEMA}.0.0",
+            "description": "What a device and its regional centre say to each other over MQTT "
+            "3.1.1. Operations are the device's: it sends on up/, receives on dn/.",
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": "application/json",
+        "channels": {one.message: _channel(one) for one in CHANNELS},
+        "operations": {_operation_name(one): _operation(one) for one in CHANNELS},
+        "components": {"messages": {one.message: _message(one) for one in CHANNELS}},
+    }
+
+
+def _channel(channel: Channel) -> dict[str, Any]:
+    parameters: dict[str, Any] = {
+        "shard": {"description": "First two hex digits of SHA-256(device)."},
+        "device": {"description": f"Device id, {_IDENTIFIER}"},
+    }
+    if "{stream}" in channel.suffix:
+        parameters["stream"] = {
+            "description": "Priority class, most important first.",
+            "enum": [str(one.value) for one in Stream],
+        }
+    return {
+        "address": f"{topics.ROOT}/{{shard}}/{{device}}/{channel.suffix}",
+        "description": channel.says,
+        "parameters": parameters,
+        "messages": {channel.message: {"$ref": f"#/components/messages/{channel.message}"}},
+    }
+
+
+def _operation_name(channel: Channel) -> str:
+    return f"{'send' if channel.upward else 'receive'}_{channel.message}"
+
+
+def _operation(channel: Channel) -> dict[str, Any]:
+    return {
+        "action": "send" if channel.upward else "receive",
+        "channel": {"$ref": f"#/channels/{channel.message}"},
+        "messages": [{"$ref": f"#/channels/{channel.message}/messages/{channel.message}"}],
+        "bindings": {
+            "mqtt": {"qos": channel.qos, "retain": channel.retained, "bindingVersion": "0.2.0"},
+        },
+    }
+
+
+def _message(channel: Channel) -> dict[str, Any]:
+    if channel.message == _BATCH:
+        return _batch_message(channel)
+    return {
+        "name": channel.message,
+        "summary": channel.says,
+        "contentType": "application/json",
+        "payload": {"$ref": f"./{channel.message}.schema.json"},
+    }
+
+
+def _batch_message(channel: Channel) -> dict[str, Any]:
+    """Describe a frame, which is bytes; its lines' schemas stand beside it as extensions."""
+    return {
+        "name": channel.message,
+        "summary": channel.says,
+        "contentType": "application/octet-stream",
+        "description": (
+            f"One byte of value {batch.ENCODING_ZLIB_JSONL}, then a zlib stream of lines of UTF-8 "
+            "JSON parted by one newline: a header, then one record a line, numbered by the "
+            f"header's seqs in order. At most {batch.MAX_RECORDS} records, {batch.MAX_RAW_BYTES} "
+            f"bytes inflated, {batch.MAX_FRAME_BYTES} bytes on the wire."
+        ),
+        "payload": {"type": "string", "format": "binary", "maxLength": batch.MAX_FRAME_BYTES},
+        "x-first-line": {"$ref": "./header.schema.json"},
+        "x-other-lines": {"$ref": "./record.schema.json"},
+    }
+
+
+def documents() -> dict[str, str]:
+    """Every file of the open interface: text by file name. The same code gives the same bytes."""
+    made = {f"{name}.schema.json": json_schema(name) for name in MESSAGES}
+    made[_ASYNCAPI] = asyncapi()
+    return {
+        name: json.dumps(body, ensure_ascii=False, indent=2) + "\n" for name, body in made.items()
+    }
+
+
+def out_of_step(folder: Path) -> list[str]:
+    """Names of files that are missing, differ from the code, or that the code does not know."""
+    expected = documents()
+    found = {one.name: one.read_text(encoding="utf-8") for one in folder.glob("*.json")}
+    return sorted(
+        name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+    )
+
+
+def write(folder: Path) -> None:
+    """Write every file, and remove those the code no longer knows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = documents()
+    for name, text in made.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    for old in folder.glob("*.json"):
+        if old.name not in made:
+            old.unlink()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write, or with ``--check`` compare; return 1 when they are out of step."""
+    parser = argparse.ArgumentParser(prog="publish_schemas", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; 1 when out of step")
+    parser.add_argument("folder", nargs="?", type=Path, default=FOLDER)
+    options = parser.parse_args(arguments)
+    if not options.check:
+        write(options.folder)
+        return 0
+    stale = out_of_step(options.folder)
+    if stale:
+        sys.stderr.write(f"{options.folder}: out of step, run 'make schemas': {', '.join(stale)}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""For every test: outside parts that may be missing, and free ports."""
+
+import os
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from tests import parts
+
+REQUIRE = "KETANG_REQUIRE_PARTS"
+"""Set to 1, a missing part fails the tests that need it instead of skipping them."""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for part in parts.PARTS:
+        if item.get_closest_marker(part.name) is None:
+            continue
+        why = part.find() is None and parts.why_missing(part.name)
+        if why and os.environ.get(REQUIRE) == "1":
+            pytest.fail(why, pytrace=False)
+        if why:
+            pytest.skip(why)
+
+
+@pytest.fixture
+def free_ports() -> Callable[[], int]:
+    """Give a function that names a TCP port nobody listens on at 127.0.0.1, each time another."""
+    given: set[int] = set()
+
+    def another() -> int:
+        while True:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = int(probe.getsockname()[1])
+            if port not in given:
+                given.add(port)
+                return port
+
+    return another
+
+
+@pytest.fixture
+def free_port(free_ports: Callable[[], int]) -> int:
+    """Give a TCP port nobody listens on at 127.0.0.1."""
+    return free_ports()
+
+
+@pytest.fixture
+def mosquitto_path() -> str | None:
+    """Give the path of mosquitto; a test marked ``mosquitto`` never sees None."""
+    return parts.find("mosquitto")
+
+
+@pytest.fixture
+def chromium_path() -> str | None:
+    """Give the path of Chromium; a test marked ``chromium`` never sees None."""
+    return parts.find("chromium")
