@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench schemas screenshots lock parts
+.PHONY: help demo test soak check bench schemas screenshots lock parts
 
 PYTHON ?= python3
 VENV := .venv
@@ -26,6 +26,9 @@ demo: $(VENV)/.ready-demo ## Start the demo: broker, centre, this machine's agen
 
 test: $(VENV)/.ready-dev parts ## Run the tests; says first which outside parts are missing
 	@$(BIN)/python -m pytest $(ARGS)
+
+soak: $(VENV)/.ready-dev ## Long search for losses, and every protection removed once (an hour)
+	KETANG_SIMULATOR_RUNS=10000 $(BIN)/python -m pytest tests/simulator -m "soak or not soak" $(ARGS)
 
 check: $(VENV)/.ready-dev ## Lint, format, types, import floors, generated files, project text (< 60 s)
 	$(BIN)/ruff check .

@@ -26,7 +26,7 @@ def usage_of(
     by_category = dict(
         zip(
             (one.value for one in Category),
-            apportion([categories_ms.get(one, 0) for one in Category], used_s),
+            apportion([categories_ms.get(one, 0) for one in Category], used_s, exact=True),
             strict=True,
         )
     )

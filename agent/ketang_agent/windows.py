@@ -80,12 +80,13 @@ def same_run(before: Instant, now: Instant) -> bool:
     return before.boot_id == now.boot_id and before.boottime_ms <= now.boottime_ms
 
 
-def apportion(parts_ms: Sequence[int], most_s: int) -> list[int]:
+def apportion(parts_ms: Sequence[int], most_s: int, *, exact: bool = False) -> list[int]:
     """Round milliseconds to whole seconds that add up to the rounded sum, ``most_s`` at most.
 
     Largest remainder first, so that no part is off by a second or more unless the cap bites.
+    ``exact``: they add up to ``most_s``, which was itself rounded among other parts.
     """
-    goal_s = min(most_s, (sum(parts_ms) + 500) // 1000)
+    goal_s = most_s if exact else min(most_s, (sum(parts_ms) + 500) // 1000)
     whole = [part // 1000 for part in parts_ms]
     by_remainder = sorted(range(len(parts_ms)), key=lambda at: -(parts_ms[at] % 1000))
     for at in by_remainder[: max(0, goal_s - sum(whole))]:

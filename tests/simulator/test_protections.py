@@ -93,7 +93,7 @@ PROTECTIONS = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("remove", PROTECTIONS, ids=lambda one: one.__name__)
 def test_a_removed_protection_is_missed(remove, monkeypatch):
     remove(monkeypatch)

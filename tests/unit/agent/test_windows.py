@@ -70,3 +70,8 @@ def test_rounding_keeps_the_sum_and_never_exceeds_the_cap(parts_ms, most_s):
     assert all(one >= 0 for one in seconds)
     if sum(seconds) < most_s:
         assert all(abs(s - ms / 1000) < 1 for s, ms in zip(seconds, parts_ms, strict=True))
+
+
+def test_a_part_rounded_up_among_others_is_split_to_the_same_second():
+    assert sum(apportion([59_499, 1], 300)) == 60
+    assert apportion([59_400, 99], 60, exact=True) == [60, 0]

@@ -3,7 +3,7 @@
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.unit.contract.samples import SENT, USAGE, records
 
@@ -33,6 +33,7 @@ def test_lines_come_back_byte_for_byte(some):
     assert back == some
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(records, max_size=5))
 def test_records_of_every_kind_travel_as_the_bytes_they_were_written(some):
     written = [to_line(one) for one in some]
