@@ -5,8 +5,13 @@ import socket
 from collections.abc import Callable
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import parts
+
+# How fast a busy machine makes an example says nothing about what is tested.
+settings.register_profile("ketang", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ketang")
 
 REQUIRE = "KETANG_REQUIRE_PARTS"
 """Set to 1, a missing part fails the tests that need it instead of skipping them."""

@@ -1,0 +1,1 @@
+"""From raw rows to figures: pure functions, and the one worker that keeps them up to date."""

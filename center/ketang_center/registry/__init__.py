@@ -1,0 +1,1 @@
+"""Who stands where: region to room, devices, their placement and service, school hours."""

@@ -1,0 +1,131 @@
+"""What views take and return: frozen values, with nothing in them a scope did not allow."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+
+from ketang_center.access.audit import Audit
+from ketang_center.access.scope import Scope
+from ketang_center.metrics.figures import Counts, DayState, DayUse
+from ketang_center.metrics.rollup import RollupReader
+from ketang_center.metrics.windows import Cell, Happening
+from ketang_center.registry.database import Registry
+from ketang_center.registry.values import Posted, Unit
+from ketang_center.states import Connection, Freshness, UseNow
+from ketang_center.store.base import Account, Reading
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What pages read from, and how this centre is set up. All read from one thread.
+
+    Attributes:
+        clock: the centre's time, UTC milliseconds.
+        home: what a viewer sees who has chosen nothing.
+        demo: fictitious schools; pages say so, and offer to change the role.
+        own_device: this machine's own agent, shown on its school's first page.
+    """
+
+    registry: Registry
+    rollups: RollupReader
+    reading: Reading
+    clock: Callable[[], int]
+    home: Scope
+    demo: bool = False
+    own_device: str | None = None
+    audit: Audit | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A device as a list shows it. None where the scope does not allow a look."""
+
+    posted: Posted
+    path: tuple[Unit, ...]
+    """From school to room."""
+    connection: Connection | None
+    since_ms: int
+    freshness: Freshness
+    age_ms: int | None
+    use: UseNow | None
+    day: DayState | None
+    attention: tuple[str, ...]
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A unit in the tree with its figures; ``counts`` is None where a cell would be too small."""
+
+    unit: Unit
+    depth: int
+    in_service: int
+    attention: int
+    counts: Counts | None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What became of every number given out by the devices in view."""
+
+    head: int
+    stored: int
+    dropped: int
+    refused: int
+    quarantined: int
+
+    @property
+    def missing(self) -> int:
+        """Given out and not accounted for yet: on their way."""
+        return self.head - self.stored - self.dropped - self.refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """The first page."""
+
+    day: date
+    today: date
+    first_day: date | None
+    unit: Unit
+    path: tuple[Unit, ...]
+    in_service: int
+    personal: int
+    counts: Counts | None
+    attention: int
+    branches: tuple[Branch, ...]
+    connections: Mapping[Connection, int]
+    totals: Totals | None
+    own: Row | None
+    own_cells: Mapping[int, Cell]
+    no_lessons: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """What a list is narrowed to; empty means everything."""
+
+    unit: str | None = None
+    q: str = ""
+    connection: str = ""
+    freshness: str = ""
+    day_state: str = ""
+    attention: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceDay:
+    """One device's day."""
+
+    row: Row
+    day: date
+    today: date
+    first_day: date | None
+    figures: DayUse | None
+    cells: Mapping[int, Cell]
+    """By cell of the local day, 0 to 287; what is not there was not reported."""
+    events: tuple[Happening, ...]
+    lessons: tuple[tuple[int, int], ...]
+    host: Mapping[str, object] | None
+    network: Mapping[str, object] | None
+    accounts: tuple[Account, ...]

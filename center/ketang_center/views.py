@@ -1,0 +1,345 @@
+"""Queries for pages, always through a ``Scope``: a fixed number of reads, whatever the fleet."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from ketang_center.access.scope import OutOfScope, SchoolsOwn, Scope
+from ketang_center.metrics import figures
+from ketang_center.metrics.figures import DayState, DayUse
+from ketang_center.metrics.windows import CELL_MS, Cell, Hour
+from ketang_center.registry.calendars import DAY_MS, day_of, day_starts_ms, lesson_spans_ms
+from ketang_center.registry.tree import Tree
+from ketang_center.registry.values import Level, Posted, Unit
+from ketang_center.states import Connection, Freshness, connection_of, freshness_of, use_of
+from ketang_center.store.base import Presence
+from ketang_center.view_values import (
+    Branch,
+    Context,
+    DeviceDay,
+    Filters,
+    Overview,
+    Row,
+    Totals,
+)
+
+MOST_ACCOUNTS = 500
+"""Ledgers are summed on the first page up to this many devices; beyond, device by device."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Fleet:
+    """A day of every device in the subtree, read once."""
+
+    tree: Tree
+    posted: list[Posted]
+    presence: Mapping[str, Presence]
+    days: Mapping[tuple[str, str], DayUse]
+    latest: Mapping[str, DayUse]
+    newest: Mapping[str, DayUse]
+    """The last day with data as of now, whatever day is looked at."""
+    boots: Mapping[str, int]
+    until_ms: int
+    now_ms: int
+
+    @property
+    def current(self) -> bool:
+        return self.now_ms < self.until_ms
+
+    def state(self, one: Posted) -> DayState:
+        device = one.device.id
+        presence = self.presence.get(device)
+        connected = presence is not None and presence.connected
+        return figures.classify(
+            self.days.get((device, one.school)),
+            self.latest.get(device),
+            until_ms=self.until_ms,
+            now_ms=self.now_ms,
+            next_boot_ms=self.boots.get(device, 0),
+            heard_ms=max(presence.since_ms, presence.last_seen_ms) if presence and connected else 0,
+        )
+
+    def attention(self, one: Posted) -> tuple[str, ...]:
+        device = one.device.id
+        day = self.days.get((device, one.school))
+        found = [reason for reason in (day.health if day else "").split(",") if reason]
+        presence = self.presence.get(device)
+        if self.current and presence is not None:
+            found += presence.faults
+        return tuple(dict.fromkeys(found))
+
+
+def overview(context: Context, scope: Scope, day: date, unit: str | None = None) -> Overview:
+    """Return the first page of a unit: the scope's root unless another is named.
+
+    Raises:
+        OutOfScope: the unit is not the viewer's.
+    """
+    tree = context.registry.tree()
+    top = scope.narrow(tree, unit)
+    fleet = _fleet(context, tree, top, day)
+    shared = [one for one in fleet.posted if not one.device.personal]
+    by_unit = _by_unit(tree, top, shared)
+    # Which cells may be shown is decided over the whole subtree, so that narrowing opens nothing.
+    whole = (
+        shared
+        if top == scope.root
+        else [
+            one for one in _fleet(context, tree, scope.root, day).posted if not one.device.personal
+        ]
+    )
+    cells = scope.open_cells(tree, _rooms(_by_unit(tree, scope.root, whole)))
+    states = {one.device.id: (fleet.state(one), bool(fleet.attention(one))) for one in shared}
+    branches = tuple(_branches(scope, tree, top, by_unit=by_unit, states=states, cells=cells))
+    calendars = context.registry.calendars()
+    own = _own(context, scope, fleet)
+    return Overview(
+        day=day,
+        today=day_of(context.clock()),
+        first_day=context.rollups.first_day(),
+        unit=tree[top],
+        path=_path_within(scope, tree, top),
+        in_service=len(shared),
+        personal=len(fleet.posted) - len(shared),
+        counts=branches[0].counts,
+        attention=branches[0].attention,
+        branches=branches,
+        connections=_connections(shared, fleet.presence),
+        totals=_totals(context, shared),
+        own=own,
+        own_cells=_cells(_hours(context, own.posted, day), day) if own else {},
+        no_lessons=bool(shared)
+        and not any(lesson_spans_ms(calendars.get(one.school), day) for one in shared),
+    )
+
+
+def devices(context: Context, scope: Scope, day: date, filters: Filters) -> list[Row]:
+    """Return the devices in the subtree that pass the filters, by school and room.
+
+    Raises:
+        OutOfScope: the unit is not the viewer's.
+    """
+    tree = context.registry.tree()
+    fleet = _fleet(context, tree, scope.narrow(tree, filters.unit), day)
+    rows = (_row(scope, fleet, one) for one in fleet.posted)
+    return [row for row in rows if _passes(row, filters)]
+
+
+def device_day(context: Context, scope: Scope, device: str, day: date) -> DeviceDay:
+    """Return a device's day, the hours it spent at the viewer's school only.
+
+    Raises:
+        OutOfScope: no such device, or not the viewer's.
+        SchoolsOwn: only the school may look, and at a personal device nobody.
+    """
+    tree = context.registry.tree()
+    fleet = _fleet(context, tree, scope.root, day)
+    posted = next((one for one in fleet.posted if one.device.id == device), None)
+    if posted is None:
+        raise OutOfScope(device)
+    if not scope.sees_use_of(posted.device):
+        raise SchoolsOwn(device)
+    now_ms = context.clock()
+    if context.audit is not None:
+        context.audit.note(now_ms, f"{scope.role}:{scope.root}", "device_day", f"{device}@{day}")
+    hours = _hours(context, posted, day)
+    return DeviceDay(
+        row=_row(scope, fleet, posted),
+        day=day,
+        today=day_of(now_ms),
+        first_day=context.rollups.first_day(),
+        figures=fleet.days.get((device, posted.school)),
+        cells=_cells(hours, day),
+        events=tuple(one for hour in hours for one in hour.events),
+        lessons=lesson_spans_ms(context.registry.calendars().get(posted.school), day),
+        host=_last(hours, lambda hour: hour.host),
+        network=_last(hours, lambda hour: hour.network),
+        accounts=tuple(context.reading.accounts([device])),
+    )
+
+
+def _hours(context: Context, posted: Posted, day: date) -> list[Hour]:
+    """A device's hours of a day, of those it spent at the school it is posted to."""
+    device, school_of = posted.device.id, context.registry.school_of
+    return [
+        hour
+        for hour in context.rollups.hours(device, day)
+        if school_of(device, hour.first_ms or hour.starts_ms) == posted.school
+    ]
+
+
+def _cells(hours: Iterable[Hour], day: date) -> dict[int, Cell]:
+    start_ms = day_starts_ms(day)
+    return {
+        (hour.starts_ms - start_ms) // CELL_MS + cell.no: cell
+        for hour in hours
+        for cell in hour.cells
+    }
+
+
+def visible_devices(context: Context, scope: Scope) -> frozenset[str]:
+    """Return the devices whose connection and faults the viewer may follow live."""
+    now_ms = context.clock()
+    tree = context.registry.tree()
+    return frozenset(
+        one.device.id
+        for one in context.registry.in_service(now_ms, now_ms + 1)
+        if tree.holds(scope.root, one.school) and scope.sees_connection_of(one.device)
+    )
+
+
+def _fleet(context: Context, tree: Tree, top: str, day: date) -> _Fleet:
+    start_ms, now_ms = day_starts_ms(day), context.clock()
+    mine = {one.id for one in tree.walk(top)}
+    posted = [
+        one
+        for one in context.registry.in_service(start_ms, min(start_ms + DAY_MS, now_ms + 1))
+        if one.school in mine or one.room in mine
+    ]
+    names = [one.device.id for one in posted]
+    latest = context.rollups.latest(day)
+    return _Fleet(
+        tree,
+        posted,
+        {one.device: one for one in context.reading.presence(names)},
+        context.rollups.days(day),
+        latest,
+        latest if now_ms < start_ms + DAY_MS else context.rollups.latest(day_of(now_ms)),
+        context.rollups.next_boots(day),
+        start_ms + DAY_MS,
+        now_ms,
+    )
+
+
+def _row(scope: Scope, fleet: _Fleet, one: Posted) -> Row:
+    device = one.device
+    presence = fleet.presence.get(device.id)
+    open_use, open_link = scope.sees_use_of(device), scope.sees_connection_of(device)
+    seen = presence is not None and presence.last_seen_ms > 0
+    return Row(
+        posted=one,
+        path=fleet.tree.path(one.room)[-2:],
+        connection=connection_of(presence) if open_link else None,
+        since_ms=presence.since_ms if presence and open_link else 0,
+        freshness=freshness_of(presence, fleet.now_ms) if open_link else Freshness.NONE,
+        age_ms=fleet.now_ms - presence.last_seen_ms if presence and seen and open_link else None,
+        use=use_of(presence, fleet.newest.get(device.id), fleet.now_ms) if open_use else None,
+        day=fleet.state(one) if open_use else None,
+        attention=fleet.attention(one),
+        version=presence.agent_version if presence else "",
+    )
+
+
+def _passes(row: Row, filters: Filters) -> bool:
+    device = row.posted.device
+    words = filters.q.casefold().split()
+    text = " ".join(
+        (
+            device.id,
+            device.name,
+            device.name_en,
+            device.kind,
+            *(f"{one.name_zh} {one.name_en}" for one in row.path),
+        )
+    ).casefold()
+    return (
+        all(word in text for word in words)
+        and (not filters.connection or row.connection == filters.connection)
+        and (not filters.freshness or row.freshness == filters.freshness)
+        and (not filters.day_state or row.day == filters.day_state)
+        and (not filters.attention or bool(row.attention))
+    )
+
+
+def _by_unit(tree: Tree, top: str, posted: Iterable[Posted]) -> dict[str, list[Posted]]:
+    found: dict[str, list[Posted]] = {}
+    for one in posted:
+        inside = False
+        for unit in tree.path(one.room):
+            inside = inside or unit.id == top
+            if inside:
+                found.setdefault(unit.id, []).append(one)
+    return found
+
+
+def _rooms(by_unit: Mapping[str, list[Posted]]) -> dict[str, int]:
+    return {unit: len({one.room for one in posted}) for unit, posted in by_unit.items()}
+
+
+def _branches(
+    scope: Scope,
+    tree: Tree,
+    top: str,
+    *,
+    by_unit: Mapping[str, list[Posted]],
+    states: Mapping[str, tuple[DayState, bool]],
+    cells: frozenset[str],
+) -> Iterable[Branch]:
+    base = len(tree.path(top))
+    for unit in tree.walk(top):
+        posted = by_unit.get(unit.id, [])
+        if unit.level not in scope.levels() or (unit.level is Level.ROOM and not posted):
+            continue
+        counts = figures.count(states[one.device.id] for one in posted)
+        yield Branch(
+            unit,
+            len(tree.path(unit.id)) - base,
+            len(posted),
+            counts.attention,
+            counts if unit.id in cells else None,
+        )
+
+
+def _connections(
+    posted: Iterable[Posted], presence: Mapping[str, Presence]
+) -> dict[Connection, int]:
+    found = dict.fromkeys(Connection, 0)
+    for one in posted:
+        found[connection_of(presence.get(one.device.id))] += 1
+    return found
+
+
+def _totals(context: Context, posted: list[Posted]) -> Totals | None:
+    if len(posted) > MOST_ACCOUNTS:
+        return None
+    ledgers = [one.ledger for one in context.reading.accounts([one.device.id for one in posted])]
+    return Totals(
+        sum(one.head for one in ledgers),
+        sum(len(one.stored) for one in ledgers),
+        sum(len(one.dropped) for one in ledgers),
+        sum(len(one.refused) for one in ledgers),
+        sum(one.quarantined for one in ledgers),
+    )
+
+
+def _own(context: Context, scope: Scope, fleet: _Fleet) -> Row | None:
+    return next(
+        (
+            _row(scope, fleet, one)
+            for one in fleet.posted
+            if one.device.id == context.own_device and scope.sees_use_of(one.device)
+        ),
+        None,
+    )
+
+
+def _path_within(scope: Scope, tree: Tree, unit: str) -> tuple[Unit, ...]:
+    path = tree.path(unit)
+    return path[[one.id for one in path].index(scope.root) :]
+
+
+def _last(
+    hours: list[Hour],
+    pick: Callable[[Hour], Mapping[str, object] | None],
+) -> Mapping[str, object] | None:
+    return next((found for hour in reversed(hours) if (found := pick(hour))), None)
+
+
+def neighbours(day: date, first: date | None, today: date) -> tuple[date | None, date | None]:
+    """Return the day before and the day after, None where there is nothing to see."""
+    before = day - timedelta(days=1)
+    after = day + timedelta(days=1)
+    return (
+        before if first is not None and before >= first else None,
+        after if after <= today else None,
+    )

@@ -1,0 +1,43 @@
+"""Serves the console: plain uvicorn, which ends open live streams before it waits for them."""
+
+import socket
+
+import uvicorn
+
+from ketang_center.view_values import Context
+from ketang_center.web.app import create_app
+from ketang_center.web.live import Hub
+
+_PATIENCE_S = 2
+
+
+class ConsoleServer(uvicorn.Server):
+    """``run()`` blocks until a signal or ``should_exit``; ``started`` tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
+        super().__init__(config)
+        self._hub = hub
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the live streams, then everything else."""
+        self._hub.close()
+        await super().shutdown(sockets)
+
+
+def console(context: Context, host: str, port: int) -> ConsoleServer:
+    """Make a server for a context, not started yet.
+
+    No access log: source addresses belong in security logs alone (PRIVACY rule 5).
+    """
+    app = create_app(context)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=_PATIENCE_S,
+    )
+    return ConsoleServer(config, app.state.hub)

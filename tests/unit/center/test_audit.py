@@ -1,0 +1,29 @@
+"""The audit log only grows, and shows when somebody tampered."""
+
+import sqlite3
+
+import pytest
+
+from ketang_center.access.audit import Audit
+
+
+def test_an_entry_cannot_be_changed_or_deleted(tmp_path):
+    audit = Audit(tmp_path / "audit.db")
+    audit.note(1, "school:s1", "device_day", "d")
+    with sqlite3.connect(tmp_path / "audit.db") as db:
+        for sql in ("UPDATE audit SET who = 'x'", "DELETE FROM audit"):
+            with pytest.raises(sqlite3.IntegrityError, match="only grows"):
+                db.execute(sql)
+    audit.close()
+
+
+def test_an_entry_changed_behind_the_logs_back_breaks_the_chain(tmp_path):
+    audit = Audit(tmp_path / "audit.db")
+    for no in range(3):
+        audit.note(no, "school:s1", "device_day", f"d{no}")
+    assert audit.first_broken() is None
+    with sqlite3.connect(tmp_path / "audit.db") as db:
+        db.execute("DROP TRIGGER audit_keeps")
+        db.execute("UPDATE audit SET subject = 'other' WHERE no = 2")
+    assert audit.first_broken() == 2
+    audit.close()

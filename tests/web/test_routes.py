@@ -1,0 +1,121 @@
+"""Every route, without a browser: headers, roles, and what is told to whom."""
+
+import re
+
+import httpx
+import pytest
+
+from ketang_center.access.scope import Scope
+from ketang_center.registry.values import Level
+from ketang_center.web.app import create_app
+from tests.web.seed import OWN, TODAY, seeded
+
+SCOPED = {"/", "/devices", "/device/{device}", "/live"}
+OPEN = {"/definitions", "/role", "/static"}
+SCHOOL, COUNTY, REGION = "s1", "lan-xian", "lan"
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory):
+    with seeded(tmp_path_factory.mktemp("centre")) as (found, *_):
+        yield found
+
+
+def client(context, unit=SCHOOL, lang="en"):
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(create_app(context)),
+        base_url="http://console",
+        cookies={"unit": unit, "lang": lang},
+    )
+
+
+async def get(context, path, unit=SCHOOL, lang="en"):
+    async with client(context, unit, lang) as http:
+        return await http.get(path)
+
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+async def test_no_route_was_added_without_saying_here_whether_it_is_scoped(context):
+    found = set()
+    for route in create_app(context).routes:
+        inner = getattr(route, "original_router", None)
+        found |= {one.path for one in inner.routes} if inner else {route.path}
+    assert found == SCOPED | OPEN
+
+
+@pytest.mark.parametrize("path", ["/", "/devices", "/definitions", "/nowhere", "/static/mark.svg"])
+async def test_every_answer_forbids_foreign_and_inline_content(context, path):
+    answer = await get(context, path)
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("path", ["/", "/devices", f"/device/{OWN}", "/definitions"])
+@pytest.mark.parametrize("lang", ["zh", "en"])
+async def test_a_page_holds_no_inline_script_or_style_and_no_foreign_address(context, path, lang):
+    text = (await get(context, path, lang=lang)).text
+    assert re.findall(r"<script(?![^>]*\bsrc=)", text) == []
+    assert re.findall(r"<style|\sstyle=|\son\w+=", text) == []
+    assert re.findall(r"""(?:src|href|action)=["'](?:https?:)?//""", text) == []
+    assert "演示数据" in text if lang == "zh" else "Demo data" in text
+
+
+@pytest.mark.parametrize("unit", [COUNTY, REGION])
+async def test_above_the_school_no_page_shows_a_devices_use(context, unit):
+    answer = await get(context, "/device/s1-ifp-1", unit)
+    assert answer.status_code == 403
+    page = (await get(context, "/devices", unit)).text
+    assert "the school&#39;s own" in page
+    assert not re.search(r"sw-(active|presenting|idle|day-)", page)
+
+
+async def test_another_schools_unit_and_device_do_not_exist(context):
+    for path in ("/?unit=s2", "/?unit=lan", "/devices?unit=s2", "/device/s2-ifp-1", "/device/x"):
+        assert (await get(context, path)).status_code == 404
+
+
+async def test_without_the_demo_flag_nobody_chooses_a_role(tmp_path):
+    with seeded(tmp_path, demo=False, home=Scope(Level.COUNTY, COUNTY)) as (context, *_):
+        assert (await get(context, "/role?unit=s1")).status_code == 404
+        page = (await get(context, "/", SCHOOL)).text
+        assert "Qinghe County" in page
+        assert "Demo data" not in page
+        assert (await get(context, "/device/s1-ifp-1", SCHOOL)).status_code == 403
+
+
+async def test_in_the_demo_the_role_is_switched_by_a_link(context):
+    async with client(context) as http:
+        answer = await http.get(f"/role?unit={COUNTY}")
+        assert (answer.status_code, answer.headers["location"]) == (303, "/")
+        assert f"unit={COUNTY}" in answer.headers["set-cookie"]
+        assert (await http.get("/role?unit=nowhere")).status_code == 404
+
+
+async def test_what_was_typed_is_escaped_and_a_strange_day_is_today(context):
+    page = (await get(context, "/devices?q=<script>alert(1)</script>")).text
+    assert "<script>alert" not in page
+    assert f'value="{TODAY}"' in (await get(context, "/?day=2999-99-99")).text
+    assert f'value="{TODAY}"' in (await get(context, "/?day=2999-01-01")).text
+
+
+async def test_filters_stay_in_the_address(context):
+    page = (await get(context, "/devices?q=panel&connection=connected")).text
+    assert 'value="panel"' in page
+    assert 'hx-get="/devices?q=panel&amp;connection=connected"' in page
+    assert 'href="/devices?q=panel&amp;connection=connected&amp;lang=zh"' in page
+
+
+async def test_the_language_asked_for_is_kept(context):
+    answer = await get(context, "/?lang=en", lang="zh")
+    assert 'lang="en"' in answer.text
+    assert "lang=en" in answer.headers["set-cookie"]
