@@ -4,6 +4,7 @@ A region's real authority, with an offline root, is a different thing and is not
 """
 
 import os
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -14,7 +15,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from ketang_contract.errors import BadInput
+from ketang_contract.ids import is_identifier
+
 VALID_DAYS = 30
+_SERVICE = re.compile(r"(?=.{3,64}\Z)[a-z0-9]+(_[a-z0-9]+)+")
 _LOOPBACK = (
     x509.DNSName("localhost"),
     x509.IPAddress(ip_address("127.0.0.1")),
@@ -37,11 +42,13 @@ class ThrowawayAuthority:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)  # it may have been there, and wider
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Ketang throwaway root")])
         root = (
-            _builder(self._name, self._name, self._key.public_key())
+            _builder(self._name, self._name, self._key.public_key(), self._key.public_key())
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_key_usage(signs_certificates=True), critical=True)
             .sign(self._key, hashes.SHA256())
         )
         self.ca_file = folder / "ca.pem"
@@ -52,15 +59,22 @@ class ThrowawayAuthority:
         return self._issue(name, ExtendedKeyUsageOID.SERVER_AUTH, server=True)
 
     def client(self, name: str) -> Identity:
-        """Make a client's identity; its common name is the device id or the service's name."""
+        """Make a client's identity; its common name is the device id or the service's name.
+
+        Raises:
+            BadInput: neither a device id nor a service's name (which contains ``_``).
+        """
+        if not is_identifier(name) and _SERVICE.fullmatch(name) is None:
+            raise BadInput(f"{name[:60]!r}: a device id (a-z, 0-9, '-') or a name like center_x")
         return self._issue(name, ExtendedKeyUsageOID.CLIENT_AUTH, server=False)
 
     def _issue(self, name: str, usage: x509.ObjectIdentifier, *, server: bool) -> Identity:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         builder = (
-            _builder(subject, self._name, key.public_key())
+            _builder(subject, self._name, key.public_key(), self._key.public_key())
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         )
         if server:
@@ -86,7 +100,9 @@ def _builder(
     subject: x509.Name,
     issuer: x509.Name,
     public_key: ec.EllipticCurvePublicKey,
+    issuer_key: ec.EllipticCurvePublicKey,
 ) -> x509.CertificateBuilder:
+    """Begin a certificate. Both key identifiers are there: strict verifiers demand them."""
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
@@ -96,6 +112,24 @@ def _builder(
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=VALID_DAYS))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False
+        )
+    )
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
     )
 
 
