@@ -28,7 +28,7 @@ test: $(VENV)/.ready-dev parts ## Run the tests; says first which outside parts 
 	@$(BIN)/python -m pytest $(ARGS)
 
 soak: $(VENV)/.ready-dev ## Long search for losses, and every protection removed once (an hour)
-	KETANG_SIMULATOR_RUNS=10000 $(BIN)/python -m pytest tests/simulator -m "soak or not soak" $(ARGS)
+	KETANG_SEARCH=1 KETANG_SIMULATOR_RUNS=10000 $(BIN)/python -m pytest tests/simulator -m "soak or not soak" $(ARGS)
 
 check: $(VENV)/.ready-dev ## Lint, format, types, import floors, generated files, project text (< 60 s)
 	$(BIN)/ruff check .
