@@ -38,8 +38,8 @@ PARTS = (
     Part("xvfb", ("Xvfb",), ("xvfb", "xdotool", "libxss1")),
     Part("dbus", ("dbus-daemon",), ("dbus", "dbus-daemon")),
 )
-OTHERS = ("iproute2", "procps")
-"""Packages whose absence skips nothing yet, but which every full run should have."""
+OTHERS = ("iproute2", "nftables", "procps")
+"""Packages of tests that bend the network or the disk; as root every full run has them."""
 
 
 def find(name: str) -> str | None:

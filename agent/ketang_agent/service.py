@@ -3,33 +3,54 @@
 import logging
 import os
 import sqlite3
+import ssl
 import threading
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from ketang_agent.clock import Instant, SystemClock
-from ketang_agent.collectors.base import Collector, CollectorSettings, Gatherer, NotApplicable
+from ketang_agent.collectors.base import (
+    Collector,
+    CollectorSettings,
+    Gatherer,
+    HostReading,
+    NotApplicable,
+)
 from ketang_agent.collectors.registry import collectors_of
+from ketang_agent.faults import Faults
+from ketang_agent.inference.switch import KillSwitch
+from ketang_agent.keeping import Keeper
+from ketang_agent.local_page.server import LocalPage
+from ketang_agent.observing import Observer, Parts
 from ketang_agent.platforms.linux import desktop, power_signals
 from ketang_agent.platforms.linux_dbus import PowerSignals
 from ketang_agent.recorder import Recorder
 from ketang_agent.scheduler import Job, Scheduler
 from ketang_agent.settings import Settings
-from ketang_agent.spool.limits import Reserve, make_room
-from ketang_agent.spool.store import Spool
+from ketang_agent.spool import guard
+from ketang_agent.spool.guard import Grip
+from ketang_agent.status import Collectors, Status
+from ketang_agent.telling import Teller
 from ketang_agent.uplink.client import Connection, tls_context
 from ketang_agent.uplink.link import Link, Wire
 from ketang_agent.uplink.sender import Sender
-from ketang_contract.records import EventName, Record
+from ketang_contract.errors import BadInput
+from ketang_contract.records import EventName, Occupancy
+from ketang_contract.state import Camera
 from ketang_profiles import profile
+from ketang_profiles.profile import Profile
+
+if TYPE_CHECKING:
+    from ketang_agent.inference.supervise import Counting
 
 log = logging.getLogger("ketang.service")
 
 _CLOSE_S = 2
+_COUNT_S = 1
 _HOUSEKEEPING_S = 60
+_REOPEN_S = 10
+_SETBACK_MS = 1_000
 _MEGABYTE = 1 << 20
-_MOST_UNSAVED = 1000
-"""Records held in memory while the disk takes none: some eight hours of windows."""
 
 
 class Service:
@@ -39,7 +60,6 @@ class Service:
         kind = profile.shipped(settings.profile)
         self._settings = settings
         self._version = version
-        self._cap_bytes = kind.caps.spool_max_mb * _MEGABYTE
         self._clock = SystemClock()
         self._bell = threading.Event()
         self._stopping = False
@@ -52,22 +72,34 @@ class Service:
         self._recorder = Recorder(settings.device)
         self._gatherer = Gatherer()
         self._scheduler = Scheduler(self._clock)
-        self._unsaved: list[Record] = []
+        self._keeper = Keeper(settings.data_dir, kind.caps.spool_max_mb * _MEGABYTE)
+        self._link: Link | None = None
+        self._sender: Sender | None = None
+        self._not_before_ms = 0
+        self._grip = Grip.FREE
+        self._measured_at = 0
+        self._faults = Faults()
+        self._store_id = ""
+        self._observer = Observer(settings, version, self._clock.now(), self._gatherer)
+        self._teller = Teller()
+        self._switch = KillSwitch(settings.data_dir / "counting.switch")
+        self._counting = _counting(settings, kind, self._switch)
+        self._page = LocalPage(
+            settings.local_port, settings.data_dir / "local-page", self._keeper.path, self._switch
+        )
 
     def __enter__(self) -> Self:
-        settings = self._settings
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        context = tls_context(settings.broker)
-        self._spool = Spool(settings.data_dir / "spool.db")
-        self._spool.open()
-        self._reserve = Reserve(settings.data_dir / "spool.reserve")
-        self._reserve.hold()
-
-        def connect(will: tuple[str, bytes]) -> Wire:
-            return Connection(settings.broker, context, settings.device, will, self._bell.set)
-
-        sender = Sender(self._spool, settings.device, settings.center_id)
-        self._link = Link(self._spool, sender, settings.device, connect, self._version)
+        try:
+            self._context = tls_context(self._settings.broker)
+        except (OSError, ssl.SSLError) as problem:
+            raise BadInput(
+                f"ca, certificate or key cannot be used: {problem}; see: ketang agent doctor"
+            ) from None
+        self._open()
+        try:
+            self._switch.prepare()
+        except OSError as problem:
+            log.warning("switch.not_prepared why=%s", problem)
         return self
 
     def __exit__(
@@ -76,36 +108,108 @@ class Service:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._link.stop()
-        self._spool.close()
+        self._page.stop()
+        if self._counting:
+            self._counting.stop()
+        if self._link:
+            self._link.stop()
+        self._keeper.close()
 
     def run(self) -> None:
         """Sample, record, send, until ``stop``."""
         self._say(EventName.AGENT_STARTED)
         self._plan()
+        self._show(self._clock.now())
+        self._page.start()
         while not self._stopping:
             wait_s = self._scheduler.run_due()
             now = self._clock.now()
-            self._link.poll(now)
-            wake_ms = self._link.wake_at_ms()
+            self._poll(now)
+            wake_ms = self._wake_at_ms()
             if wake_ms is not None:
                 wait_s = min(wait_s, max(0.01, (wake_ms - now.boottime_ms) / 1000))
             self._bell.wait(wait_s)
             self._bell.clear()
         now = self._clock.now()
-        self._keep(self._recorder.close_all(now))
+        self._keeper.keep(self._recorder.close_all(now), now.wall_ms)
         self._say(EventName.AGENT_STOPPED)
-        self._link.poll(now)
+        self._poll(now)
 
     def stop(self) -> None:
         """Finish the round at hand and return from ``run``. Safe in a signal handler."""
         self._stopping = True
         self._bell.set()
 
+    # The parts that come and go.
+
+    def _open(self) -> None:
+        """Open the spool and with it the uplink, if the disk lets us; else it is tried again."""
+        if self._keeper.spool is not None and self._link is not None:
+            return
+        before, self._link = self._link, None
+        if before:  # the spool it stood on was damaged
+            before.stop()
+        if self._sender:
+            self._observer.forget(self._sender)
+            self._sender = None
+        if not self._keeper.open(self._clock.now().wall_ms) or self._keeper.spool is None:
+            return
+        settings, spool = self._settings, self._keeper.spool
+
+        def connect(will: tuple[str, bytes]) -> Wire:
+            return Connection(settings.broker, self._context, settings.device, will, self._bell.set)
+
+        self._sender = Sender(spool, settings.device, settings.center_id)
+        self._measured_at = 0
+        self._link = Link(spool, self._sender, settings.device, connect, self._version)
+        if before:
+            self._link.session = before.session
+
+    def _poll(self, now: Instant) -> None:
+        """Let the uplink do what it can; a spool that fails it must not end the agent."""
+        link, sender = self._link, self._sender
+        if link is None or sender is None or self._keeper.spool is None:
+            return
+        if now.boottime_ms < self._not_before_ms:
+            return
+        try:
+            link.poll(now)
+            if sender.marked - self._measured_at >= guard.DRAINED_RECORDS:
+                self._watch_log()
+        except sqlite3.Error as problem:
+            self._not_before_ms = now.boottime_ms + _SETBACK_MS
+            self._keeper.note(problem)
+        trouble, link.trouble = link.trouble, None
+        if trouble is not None:
+            self._keeper.note(trouble)
+
+    def _watch_log(self) -> None:
+        """See whether a foreign reader pins the log; if so, write less and less."""
+        if self._keeper.spool is None:
+            return
+        before, grip = self._grip, guard.judge(guard.measure(self._keeper.spool), self._grip)
+        if grip is not before:
+            log.warning("spool.log grip=%s before=%s", grip, before)
+        self._grip = grip
+        self._keeper.writing = grip is not Grip.CHOKED
+        if self._link and self._sender:
+            self._link.draining = grip is Grip.FREE
+            self._measured_at = self._sender.marked
+
+    def _wake_at_ms(self) -> int | None:
+        if self._link is None or self._keeper.spool is None:
+            return None
+        wake_ms = self._link.wake_at_ms()
+        return None if wake_ms is None else max(wake_ms, self._not_before_ms)
+
+    # What is done, and how often.
+
     def _plan(self) -> None:
-        for one in collectors_of(self._collecting, desktop(os.environ)):
-            interval_s = self._collecting.intervals_s[one.name]
-            self._scheduler.every(interval_s, self._sampling(one), name=one.name)
+        collectors = collectors_of(self._collecting, desktop(os.environ))
+        intervals_s = self._collecting.intervals_s
+        self._observer.collectors = Collectors(intervals_s, [one.name for one in collectors])
+        for one in collectors:
+            self._scheduler.every(intervals_s[one.name], self._sampling(one), name=one.name)
         try:
             signals = power_signals()
             signals.fileno()
@@ -113,13 +217,20 @@ class Service:
             log.info("power.not_applicable why=%s", lack)
         else:
             self._scheduler.every(_CLOSE_S, self._following(signals), name="power")
+        if self._counting:
+            self._scheduler.every(_COUNT_S, self._following_count(self._counting), name="occupancy")
         self._scheduler.every(_CLOSE_S, self._close, name="windows", first_in_s=_CLOSE_S)
+        self._scheduler.every(_CLOSE_S, self._judge, name="faults", first_in_s=_CLOSE_S)
+        self._scheduler.every(_REOPEN_S, self._reopen, name="spool", first_in_s=_REOPEN_S)
         self._scheduler.every(_HOUSEKEEPING_S, self._tidy, name="housekeeping")
 
     def _sampling(self, collector: Collector) -> Job:
         def sample(now: Instant) -> None:
             for reading in self._gatherer.gather(collector, now):
+                if isinstance(reading, HostReading):
+                    self._observer.host = reading
                 self._recorder.add(reading, now)
+            self._observer.collectors.note(collector.name, now)
 
         return sample
 
@@ -130,32 +241,99 @@ class Service:
 
         return follow
 
+    def _following_count(self, counting: "Counting") -> Job:
+        def follow(now: Instant) -> None:
+            for told in counting.step(now):
+                if isinstance(told, Occupancy):
+                    self._recorder.add(told, now)
+                else:
+                    self._say(told.name)
+
+        return follow
+
     def _close(self, now: Instant) -> None:
-        self._keep(self._recorder.close_due(now))
+        self._keeper.keep(self._recorder.close_due(now), now.wall_ms)
+
+    def _reopen(self, now: Instant) -> None:
+        del now
+        self._open()
 
     def _tidy(self, now: Instant) -> None:
-        lost = make_room(self._spool, self._cap_bytes, now.wall_ms)
-        if lost:
-            log.warning("spool.evicted records=%d", lost)
-        self._reserve.hold()
+        self._watch_log()
+        self._keeper.tidy(now.wall_ms)
+        self._observer.count_losses(self._keeper)
+
+    def _judge(self, now: Instant) -> None:
+        """See what is wrong, tell what changed, and show it on the page."""
+        changes = self._faults.judge(self._observer.signs(self._parts(now)), now)
+        for change in changes:
+            log.warning("%s fault=%s", change.name, change.fault)
+            record = self._recorder.event(change.name, now, fault=change.fault)
+            self._keeper.keep([record], now.wall_ms)
+        self._notice_new_store()
+        status = self._show(now)
+        if self._link:
+            self._teller.tell(self._link, status, now)
+
+    def _show(self, now: Instant) -> Status:
+        status = self._observer.status(self._parts(now), now)
+        self._page.show(status)
+        return status
+
+    def _notice_new_store(self) -> None:
+        """Say that the spool was replaced, or that its numbers were forked."""
+        spool, before = self._keeper.spool, self._store_id
+        if spool is None:
+            return
+        self._store_id = spool.current_store
+        if self._keeper.salvaged is not None:
+            self._keeper.salvaged = None
+            self._say(EventName.STORE_REPLACED)
+        elif before and before != self._store_id:
+            self._say(EventName.STORE_FORKED)
 
     def _say(self, name: EventName) -> None:
-        self._keep([self._recorder.event(name, self._clock.now())])
+        now = self._clock.now()
+        self._keeper.keep([self._recorder.event(name, now)], now.wall_ms)
 
-    def _keep(self, records: list[Record]) -> None:
-        """Put records into the spool; while the disk refuses them they wait here, within bounds."""
-        self._unsaved = (self._unsaved + records)[-_MOST_UNSAVED:]
-        if not self._unsaved:
-            return
-        try:
-            self._spool.append(self._unsaved)
-        except sqlite3.OperationalError as problem:
-            log.warning("spool.failing why=%s waiting=%d", problem, len(self._unsaved))
-            self._make_way()
-            self._spool.append(self._unsaved)
-        self._unsaved = []
+    # What it knows of itself.
 
-    def _make_way(self) -> None:
-        """The disk is full: give the reserve back and shrink our own file by a tenth."""
-        self._reserve.release()
-        make_room(self._spool, self._spool.used_bytes() * 9 // 10, self._clock.now().wall_ms)
+    def _parts(self, now: Instant) -> Parts:
+        return Parts(
+            keeper=self._keeper,
+            grip=self._grip,
+            link=self._link,
+            sender=self._sender,
+            camera=self._camera(),
+            faults=self._faults.standing,
+            window_ends_in_s=self._recorder.window_ends_in_s(now),
+        )
+
+    def _camera(self) -> Camera:
+        if self._counting is not None:
+            return self._counting.camera
+        if self._switch.engaged:
+            return Camera.STOPPED
+        return Camera.FAILED if self._settings.occupancy else Camera.OFF
+
+
+def _counting(settings: Settings, kind: Profile, switch: KillSwitch) -> "Counting | None":
+    """Make what counts people, where the settings ask for it and the kind of device may.
+
+    Raises:
+        BadInput: a personal device.
+    """
+    asked = settings.occupancy
+    if asked is None:
+        return None
+    if "occupancy" not in kind.intervals_s:
+        raise BadInput(f"occupancy: a {kind.kind} never counts people; take [occupancy] out")
+    # Only a device that counts pays for this.
+    from ketang_agent.inference.supervise import Counting, plan_of  # noqa: PLC0415
+
+    try:
+        plan = plan_of(asked.source, asked.model, asked.scan_s)
+    except BadInput as problem:  # a clip that is gone must not end what is reported of use
+        log.error("occupancy.not_counting why=%s", problem)  # noqa: TRY400  (a person's mistake)
+        return None
+    return Counting(plan, switch)

@@ -3,7 +3,7 @@
 A sample speaks for the time since the one before it, a minute at most. ACTIVE stays tentative from
 the last input on: if nobody comes back, that stretch was the beginning of IDLE and is given to it.
 
-Source: the project's definition of use, ``docs/guides/metrics``.
+Source: the project's definition of use, ``docs/guides/metrics.md``.
 """
 
 from dataclasses import dataclass, replace

@@ -1,15 +1,41 @@
 """What this device was told at installation: who it is, whom it obeys, where the broker is."""
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ketang_agent.uplink.client import Broker
-from ketang_contract.errors import BadInput
-from ketang_contract.ids import is_identifier
+from ketang_contract.tables import MAX_PATH, MOST_PORT, Table, read_table
 
-_TEXTS = ("device", "center_id", "profile", "data_dir", "broker_host", "ca", "certificate", "key")
+_KEYS = (
+    "device",
+    "center_id",
+    "profile",
+    "data_dir",
+    "broker_host",
+    "broker_port",
+    "ca",
+    "certificate",
+    "key",
+    "local_port",
+    "log_level",
+    "contact",
+    "occupancy",
+)
+_MOST_CONTACT = 1000
+LOG_LEVELS = ("debug", "info", "warning", "error")
+LOCAL_PORT = 8765
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OccupancySettings:
+    """Where people are counted. Whether they may be is for the profile, the grant and the switch.
+
+    ``source`` is a video file, a folder of pictures, or the URL of a stream on this machine.
+    """
+
+    source: str
+    model: str = "mtcnn"
+    scan_s: int = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +47,12 @@ class Settings:
     profile: str
     data_dir: Path
     broker: Broker
+    local_port: int = LOCAL_PORT
+    """Of the page on this machine; 0: any free one."""
+    log_level: str = "info"
+    contact: str = ""
+    """Whom to ask about this device, for the page on it; the school's own words."""
+    occupancy: OccupancySettings | None = None
 
 
 def read(path: Path) -> Settings:
@@ -29,38 +61,35 @@ def read(path: Path) -> Settings:
     Raises:
         BadInput: the file, the key, and what is accepted, in one line.
     """
-    try:
-        said = tomllib.loads(path.read_text("utf-8"))
-    except OSError as problem:
-        raise BadInput(f"{path}: cannot be read ({problem.strerror}); name an agent.toml") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-        raise BadInput(f"{path}: not TOML: {problem}") from None
-    unknown = sorted(set(said) - {*_TEXTS, "broker_port"})
-    if unknown:
-        raise BadInput(f"{path}: {unknown[0]}: unknown key; known: {', '.join(_TEXTS)}")
-    for key in _TEXTS:
-        if not isinstance(said.get(key), str) or not said[key]:
-            raise BadInput(f"{path}: {key}: a text is needed")
-    if not is_identifier(said["device"]):
-        raise BadInput(f"{path}: device: a-z, 0-9 and '-' only, 36 at most")
-    return _settings(path, said)
-
-
-def _settings(path: Path, said: dict[str, Any]) -> Settings:
-    port = said.get("broker_port", 8883)
-    if type(port) is not int or not 0 < port < 65536:  # noqa: PLR2004  (TCP's own limit)
-        raise BadInput(f"{path}: broker_port: a number from 1 to 65535 is needed")
-    here = path.resolve().parent
+    here, said = path.resolve().parent, read_table(path)
+    said.allow(*_KEYS)
     return Settings(
-        device=said["device"],
-        center_id=said["center_id"],
-        profile=said["profile"],
-        data_dir=here / said["data_dir"],
+        device=said.identifier("device"),
+        center_id=said.identifier("center_id"),
+        profile=said.text("profile"),
+        data_dir=here / said.text("data_dir", most=MAX_PATH),
         broker=Broker(
-            host=said["broker_host"],
-            port=port,
-            ca_file=here / said["ca"],
-            certificate_file=here / said["certificate"],
-            key_file=here / said["key"],
+            host=said.text("broker_host", most=MAX_PATH),
+            port=said.integer("broker_port", 1, MOST_PORT, 8883),
+            ca_file=here / said.text("ca", most=MAX_PATH),
+            certificate_file=here / said.text("certificate", most=MAX_PATH),
+            key_file=here / said.text("key", most=MAX_PATH),
         ),
+        local_port=said.integer("local_port", 0, MOST_PORT, LOCAL_PORT),
+        log_level=said.one_of("log_level", LOG_LEVELS, "info"),
+        contact=said.text("contact", "", most=_MOST_CONTACT),
+        occupancy=_occupancy(here, said.table("occupancy")) if "occupancy" in said else None,
+    )
+
+
+def _occupancy(here: Path, said: Table) -> OccupancySettings:
+    """Read ``[occupancy]``; a path in it is relative to the file, as everywhere."""
+    said.allow("source", "model", "scan_s")
+    source = said.text("source", most=MAX_PATH)
+    if "://" not in source and not source.isdecimal():  # a camera's number is refused by name
+        source = str(here / source)
+    return OccupancySettings(
+        source=source,
+        model=said.identifier("model", "mtcnn"),
+        scan_s=said.integer("scan_s", 1, 300, 10),
     )

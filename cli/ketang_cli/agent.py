@@ -1,23 +1,45 @@
-"""``ketang agent``: run it, or see one reading of every collector."""
+"""``ketang agent``: run it, ask the running one, look into its buffer, or read every collector."""
 
 import argparse
+import importlib
+import importlib.util
 import json
+import logging
 import os
 import signal
+import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ketang_agent import VERSION
+from ketang_contract.errors import BadInput
+
+if TYPE_CHECKING:
+    from ketang_agent.doctor import Check
+
+_SPOOL = f"{__package__}.spool"
+_MARKS = {"fine": "ok", "wrong": "WRONG", "unknown": "?"}
+_LOG = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare ``run`` and ``once``."""
+    """Declare the actions."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     run_action = actions.add_parser("run", help="report this device until stopped")
-    run_action.add_argument("--settings", type=Path, required=True, metavar="AGENT.TOML")
+    _add_settings(run_action)
+    status = actions.add_parser("status", help="ask the running agent how it is")
+    _add_settings(status)
+    status.add_argument("--json", action="store_true", help="everything, as one JSON object")
+    doctor = actions.add_parser("doctor", help="say what works, what does not, and what to do")
+    _add_settings(doctor)
     once = actions.add_parser("once", help="print one reading of every collector and stop")
     once.add_argument("--profile", default="teacher_pc", metavar="KIND")
     once.add_argument("--json", action="store_true", help="one JSON object a line")
+    if importlib.util.find_spec(_SPOOL):
+        spool = actions.add_parser("spool", help="look into the buffer of records on this device")
+        importlib.import_module(_SPOOL).add_arguments(spool)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -26,18 +48,102 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         BadInput: settings or profile are wrong: file, key, what is accepted.
     """
-    return _run(options.settings) if options.action == "run" else _once(options)
+    match options.action:
+        case "run":
+            return _run(options.settings)
+        case "status":
+            return _status(options)
+        case "doctor":
+            return _doctor(options.settings)
+        case "spool":
+            return int(importlib.import_module(_SPOOL).run(options))
+        case _:
+            return _once(options)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--settings", type=Path, required=True, metavar="AGENT.TOML")
 
 
 def _run(path: Path) -> int:
     from ketang_agent import settings
     from ketang_agent.service import Service
 
-    with Service(settings.read(path), VERSION) as service:
+    said = settings.read(path)
+    logging.basicConfig(stream=sys.stderr, level=said.log_level.upper(), format=_LOG)
+    with Service(said, VERSION) as service:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: service.stop())
         service.run()
     return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    """Print the running agent's account of itself; 1 when it does not answer."""
+    from ketang_agent import doctor, settings
+
+    said, why = doctor.ask(settings.read(options.settings))
+    if said is None:
+        print(f"ketang: the agent does not answer: {why}", file=sys.stderr)
+        return 1
+    if options.json:
+        print(json.dumps(said, ensure_ascii=False))
+    else:
+        _print_status(said)
+    return 0
+
+
+def _print_status(said: dict[str, Any]) -> None:
+    uplink, spool = said["uplink"], said["spool"]
+    state = "connected" if uplink["connected"] else "not connected"
+    waiting = spool["unsaved"] + sum(lane["pending"] for lane in spool["lanes"])
+    print(f"device     {said['device']} ({said['profile']}), agent {said['agent_version']}")
+    print(f"running    since {_at(said['started_ms'])}")
+    print(f"centre     {state}: {uplink['broker']}, since {_at(uplink['since_ms'])}")
+    print(f"confirmed  {_at(uplink['acked_at_ms'])}")
+    print(f"waiting    {waiting} records; the window closes in {said['window_ends_in_s']} s")
+    print(f"buffer     {spool['used_bytes'] >> 10} of {spool['cap_bytes'] >> 10} KB")
+    if spool["trouble"]:
+        print(f"disk       {spool['trouble']}; {spool['unsaved']} records wait in memory")
+    for loss in spool["losses"]:
+        print(f"lost       {loss['records']} of {loss['stream']}: {loss['reason']}")
+    print(f"faults     {', '.join(said['faults']) or 'none'}")
+    print(f"clock      {said['time']}")
+    print(f"camera     {said['camera']}{' ' + said['model'] if said['model'] else ''}")
+    for one in said["collectors"]:
+        why = f": {one['why']}" if one["why"] else ""
+        print(f"  {one['name']:<10} every {one['interval_s']} s, {one['result']}{why}")
+
+
+def _at(wall_ms: int | None) -> str:
+    if wall_ms is None:
+        return "never"
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall_ms / 1000))
+
+
+def _doctor(path: Path) -> int:
+    """Print every check; 0 when all is fine, 1 when something is wrong, 2 for wrong settings."""
+    from datetime import UTC, datetime
+
+    from ketang_agent import doctor, settings
+
+    try:
+        said = settings.read(path)
+    except BadInput:
+        print("WRONG  settings: cannot be used; correct the line named below")
+        raise
+    checks = doctor.examine(said, datetime.now(UTC))
+    for one in checks:
+        _print_check(one)
+    wrong = sum(one.verdict is doctor.Verdict.WRONG for one in checks)
+    print(f"{wrong} of {len(checks)} checks are wrong" if wrong else "all is well")
+    return 1 if wrong else 0
+
+
+def _print_check(one: "Check") -> None:
+    print(f"{_MARKS[one.verdict]:<6} {one.name}: {one.found}")
+    if one.to_do:
+        print(f"       -> {one.to_do}")
 
 
 def _once(options: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """A broker of our own for the demo and the flow tests: private files, a free port, one process."""
 
 import os
+import random
 import re
 import shutil
 import socket
@@ -24,6 +25,9 @@ _START_S = 15.0
 _STOP_S = 10.0
 _DYING_S = 0.5
 _POLL_S = 0.02
+_PORTS = range(20_000, 32_000)
+"""Below those Linux gives to outgoing connections (32768 and up): while a broker is down, a client
+that tries its port again and again could be given that very port, and keep the broker out."""
 _OLDEST_NATS = (2, 14, 3)
 """Before it, retained and replayed MQTT messages passed by denied subjects."""
 
@@ -212,7 +216,10 @@ class _Nats:
         self, path: Path, folder: Path, port: int, identity: Identity, services: frozenset[str]
     ) -> None:
         self._path, self._folder, self._identity = path, folder, identity
-        self._ports = brokers.NatsPorts(port, free_port())
+        own = free_port()
+        while own == port:
+            own = free_port()
+        self._ports = brokers.NatsPorts(port, own)
         signer, login = nats_permits.account_key(), nats_permits.user_key()
         self._keys = brokers.NatsKeys(signer.public, login.public)
         door = Door(self._ports.own, identity.ca_file, signer, login, services)
@@ -250,9 +257,14 @@ def find_broker(preferred: Kind | None = None) -> Program:
 
 def free_port() -> int:
     """Return a TCP port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    while True:
+        port = random.choice(_PORTS)
+        try:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return port
 
 
 def _find_mosquitto() -> Path | None:

@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast
 from ketang_contract.errors import KetangError
 
 COMMANDS = {
-    "agent": "run the device's agent, or ask it: run, once",
+    "agent": "run the device's agent, or ask it: run, status, doctor, spool, once",
     "center": "run the regional centre: serve",
     "demo": "start broker, centre, this machine's agent and three simulated schools",
     "simulate": "act as many devices of fictitious schools",

@@ -7,7 +7,7 @@ validators and JSON Schema through pydantic's core-schema protocol, which needs 
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ Identifier = Annotated[str, Matches("[a-z0-9-]{1,36}")]
 Digest = Annotated[str, Matches("[0-9a-f]{64}")]
 Text = Annotated[str, Matches(r"[A-Za-z0-9\u4e00-\u9fff ._()/+@,:#\-]{0,64}")]
 """Inventory's only free form: model names and versions, never a person's text."""
-FEW = "few"
+FEW: Final = "few"
 HeadCount = Literal["few"] | Annotated[int, Between(0, 500)]
 """Heads as they may leave the worker: 0, FEW (1 to 4), or 5 and more; see ``records.Occupancy``."""
 

@@ -31,7 +31,18 @@ class RangeSet:
     @classmethod
     def of_numbers(cls, numbers: Iterable[int]) -> "RangeSet":
         """Build from single numbers in any order."""
-        return cls.of((number, number) for number in numbers)
+        ranges: list[Range] = []
+        first = last = None
+        for number in sorted(numbers):
+            if first is None or last is None:
+                first = number
+            elif number > last + 1:
+                ranges.append((first, last))
+                first = number
+            last = number
+        if first is not None and last is not None:
+            ranges.append((first, last))
+        return cls(tuple(ranges))
 
     @classmethod
     def span(cls, first: int, last: int) -> "RangeSet":

@@ -89,7 +89,7 @@ class Categories(Value):
 class Usage(Value):
     """Seconds in each session state; they add up to at most ``window_s``, the rest was not sampled.
 
-    Source: the project's definition of use, ``docs/guides/metrics``.
+    Source: the project's definition of use, ``docs/guides/metrics.md``.
     """
 
     kind: Literal["usage"] = "usage"

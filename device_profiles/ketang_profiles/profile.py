@@ -4,20 +4,18 @@ Read by the agent's supervisor, so standard library only. A file is checked whol
 it is used; what is wrong is told in one line: file, key, what is accepted.
 """
 
-import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from ketang_contract.errors import BadInput
 from ketang_contract.records import Category
+from ketang_contract.tables import Table, hint, read_table
 
 _HERE = Path(__file__).parent
 _LISTS = _HERE / "foreground"
-_MAX_FILE_BYTES = 64 << 10
 _MAX_NAME = 64
 _SPOOL_MB = (8, 4096)
 
@@ -124,7 +122,7 @@ def shipped(kind: str) -> Profile:
         BadInput: no such kind; names the nearest.
     """
     if kind not in kinds():
-        raise BadInput(f"kind '{kind}': unknown{_hint(kind, kinds())}")
+        raise BadInput(f"kind '{kind}': unknown{hint(kind, kinds())}")
     return read(_HERE / f"{kind}.toml")
 
 
@@ -134,7 +132,7 @@ def read(path: Path) -> Profile:
     Raises:
         BadInput: one line with the file, the key and what is accepted.
     """
-    top = _Table(str(path), "", _toml(path))
+    top = read_table(path)
     top.allow(
         "kind",
         "title_zh",
@@ -163,7 +161,7 @@ def read(path: Path) -> Profile:
     return profile
 
 
-def _refuse_contradictions(profile: Profile, top: "_Table") -> None:
+def _refuse_contradictions(profile: Profile, top: Table) -> None:
     """Refuse what each field allows and no device can do, or no school would want."""
     by = profile.reported_by
     for name in profile.intervals_s:
@@ -187,7 +185,7 @@ def _refuse_contradictions(profile: Profile, top: "_Table") -> None:
         )
 
 
-def _caps(table: "_Table") -> Caps:
+def _caps(table: Table) -> Caps:
     table.allow("spool_max_mb", "records_per_window")
     spool_max_mb = table.integer("spool_max_mb", 0, _SPOOL_MB[1])
     if 0 < spool_max_mb < _SPOOL_MB[0]:
@@ -201,7 +199,7 @@ def _caps(table: "_Table") -> Caps:
     )
 
 
-def _intervals(table: "_Table") -> dict[str, int]:
+def _intervals(table: Table) -> dict[str, int]:
     table.allow(*COLLECTORS)
     return {
         name: table.integer(name, _COLLECTORS[name].least_s, _COLLECTORS[name].most_s)
@@ -209,23 +207,23 @@ def _intervals(table: "_Table") -> dict[str, int]:
     }
 
 
-def _foreground(table: "_Table") -> dict[str, Category]:
+def _foreground(table: Table) -> dict[str, Category]:
     """Merge the named lists and the profile's own entries; its own win, within it none repeats."""
     table.allow("lists", *(one.value for one in Category))
     merged: dict[str, Category] = {}
     known = sorted(one.stem for one in _LISTS.glob("*.toml"))
     for name in table.texts("lists") if "lists" in table.values else []:
         if name not in known:
-            raise table.wrong("lists", f"'{name}' is unknown{_hint(name, known)}")
+            raise table.wrong("lists", f"'{name}' is unknown{hint(name, known)}")
         path = _LISTS / f"{name}.toml"
-        listed = _Table(str(path), "", _toml(path))
+        listed = read_table(path)
         listed.allow(*(one.value for one in Category))
         merged.update(_executables(listed))
     merged.update(_executables(table))
     return merged
 
 
-def _executables(table: "_Table") -> dict[str, Category]:
+def _executables(table: Table) -> dict[str, Category]:
     found: dict[str, Category] = {}
     for category in Category:
         if category.value not in table.values:
@@ -238,105 +236,3 @@ def _executables(table: "_Table") -> dict[str, Category]:
                     category.value, f"'{name}' is under {found[name.lower()]} already"
                 )
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """A table of a TOML file that knows where it stands, so that every error can say so."""
-
-    file: str
-    name: str
-    values: Mapping[str, Any]
-
-    def wrong(self, key: str, what: str) -> BadInput:
-        """Make the one line a person gets to read."""
-        where = f"{self.name}.{key}" if self.name else key
-        return BadInput(f"{self.file}: {where}: {what}")
-
-    def allow(self, *keys: str) -> None:
-        """Refuse any other key."""
-        for key in self.values:
-            if key not in keys:
-                raise self.wrong(key, f"unknown key{_hint(key, keys)}")
-
-    def table(self, key: str) -> "_Table":
-        value = self._take(key, lambda value: isinstance(value, dict), f"a table [{key}]")
-        return _Table(self.file, key, value)
-
-    def boolean(self, key: str) -> bool:
-        return bool(self._take(key, lambda value: isinstance(value, bool), "true or false"))
-
-    def text(self, key: str) -> str:
-        return str(
-            self._take(
-                key,
-                lambda value: isinstance(value, str) and 0 < len(value) <= _MAX_NAME,
-                f"text in quotes, 1 to {_MAX_NAME} characters",
-            )
-        )
-
-    def texts(self, key: str) -> list[str]:
-        return list(
-            self._take(
-                key,
-                lambda value: (
-                    isinstance(value, list) and all(isinstance(one, str) for one in value)
-                ),
-                'a list of texts, e.g. ["vlc", "mpv"]',
-            )
-        )
-
-    def one_of(self, key: str, accepted: Iterable[str]) -> str:
-        accepted = tuple(accepted)
-        value = str(self._take(key, lambda value: isinstance(value, str), "text in quotes"))
-        if value not in accepted:
-            raise self.wrong(key, f"'{value}' is unknown{_hint(value, accepted)}")
-        return value
-
-    def integer(self, key: str, least: int, most: int) -> int:
-        return int(
-            self._take(
-                key,
-                lambda value: type(value) is int and least <= value <= most,
-                f"a whole number from {least} to {most}",
-            )
-        )
-
-    def _take(self, key: str, fits: Callable[[Any], bool], accepted: str) -> Any:
-        if key not in self.values:
-            raise self.wrong(key, f"missing; accepted: {accepted}")
-        value = self.values[key]
-        if not fits(value):
-            raise self.wrong(key, f"{_shown(value)} is not accepted; accepted: {accepted}")
-        return value
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_MAX_FILE_BYTES + 1)
-        if len(raw) > _MAX_FILE_BYTES:
-            raise BadInput(f"{path}: larger than {_MAX_FILE_BYTES} bytes; that is no profile")
-        return tomllib.loads(raw.decode())
-    except OSError as problem:
-        raise BadInput(f"{path}: cannot be read: {problem.strerror}") from problem
-    except UnicodeDecodeError as problem:
-        raise BadInput(f"{path}: not UTF-8 text, at byte {problem.start}") from problem
-    except (tomllib.TOMLDecodeError, RecursionError) as problem:
-        raise BadInput(f"{path}: not TOML: {problem}") from problem
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, (dict, list)):
-        return "a table" if isinstance(value, dict) else "a list"
-    return repr(value)[:60] if not isinstance(value, bool) else str(value).lower()
-
-
-def _hint(word: str, accepted: Iterable[str]) -> str:
-    """Name the nearest accepted word, then all of them."""
-    from difflib import get_close_matches  # noqa: PLC0415  (only a mistake pays for it)
-
-    accepted = tuple(accepted)
-    near = get_close_matches(word, accepted, n=1)
-    guess = f"; did you mean '{near[0]}'?" if near else ";"
-    return f"{guess} accepted: {', '.join(accepted)}"

@@ -1,18 +1,22 @@
 """The real agent, as its own process, on this machine's real readings."""
 
 import signal
+import socket
 import subprocess
 import sys
 import time
 import tomllib
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tests.flow.test_one_fact import DEVICE, PATIENCE_S, Classroom
+from tests.flow.test_one_fact import BROKERS, DEVICE, PATIENCE_S, Classroom
 
 import ketang_agent
-from ketang_agent import settings
+from ketang_agent import doctor, settings
 from ketang_center.store.reading import StoreReader
+from ketang_cli.local_broker import Kind
 from ketang_contract.errors import BadInput
 
 HEAVY = ("numpy", "cv2", "onnxruntime", "cryptography", "pydantic", "sqlite_utils", "asyncio")
@@ -22,7 +26,8 @@ def write_settings(room):
     identity = room.device_identity
     file = room.folder / "agent.toml"
     file.write_text(
-        f'device = "{DEVICE}"\ncenter_id = "{room.center_id}"\nprofile = "teacher_pc"\n'
+        f'local_port = 0\nprofile = "teacher_pc"\n'
+        f'device = "{DEVICE}"\ncenter_id = "{room.center_id}"\n'
         f'data_dir = "data"\nbroker_host = "127.0.0.1"\nbroker_port = {room.broker.port}\n'
         f'ca = "{identity.ca_file}"\ncertificate = "{identity.certificate_file}"\n'
         f'key = "{identity.key_file}"\n',
@@ -31,9 +36,9 @@ def write_settings(room):
     return file
 
 
-@pytest.mark.mosquitto
-def test_the_agent_tells_of_itself_and_says_good_bye(tmp_path):
-    room = Classroom(tmp_path)
+@pytest.mark.parametrize("kind", BROKERS)
+def test_the_agent_tells_of_itself_and_says_good_bye(tmp_path, kind):
+    room = Classroom(tmp_path, kind)
     room.broker.start()
     room.start_center()
     agent = subprocess.Popen(
@@ -62,6 +67,149 @@ def test_the_agent_tells_of_itself_and_says_good_bye(tmp_path):
         assert reading.presence()[0].orderly
     room.stop_center()
     room.broker.stop()
+
+
+class Agent:
+    """The agent's process; what it says of itself is asked as the command line asks it."""
+
+    def __init__(self, file):
+        self.settings = settings.read(file)
+        words = [sys.executable, "-m", "ketang_cli.main", "agent", "run", "--settings", str(file)]
+        self._log = file.with_suffix(".log")
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(words, stderr=log)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.end()
+
+    def end(self):
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+    @property
+    def log(self):
+        return self._log.read_text()
+
+    def wait_until_it_logs(self, wanted):
+        deadline = time.monotonic() + PATIENCE_S
+        while wanted not in self.log and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert wanted in self.log
+        assert self.process.poll() is None
+
+    def wait_for(self, holds):
+        said, deadline = None, time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.log
+            said, _ = doctor.ask(self.settings)
+            if said is not None and holds(said):
+                return said
+            time.sleep(0.05)
+        pytest.fail(f"never came to it: {said}")
+
+
+@contextmanager
+def classroom(folder):
+    room = Classroom(folder, Kind.NATS)
+    room.broker.start()
+    room.start_center()
+    try:
+        yield room
+    finally:
+        room.stop_center()
+        room.broker.stop()
+
+
+def test_the_agents_page_tells_that_everything_arrived_and_goes_with_the_agent(tmp_path):
+    with classroom(tmp_path) as room, Agent(write_settings(room)) as agent:
+        said = agent.wait_for(lambda said: said["uplink"]["acked_at_ms"] is not None)
+        assert said["uplink"]["connected"]
+        assert said["camera"] == "off"
+        checks = doctor.examine(agent.settings, datetime.now(UTC))
+        assert not [one for one in checks if one.verdict is doctor.Verdict.WRONG]
+        assert agent.end() == 0
+    assert "local_page.open" in agent.log
+    assert "Traceback" not in agent.log
+    assert doctor.ask(agent.settings)[0] is None
+
+
+def test_an_agent_whose_port_is_taken_goes_on_without_a_page(tmp_path):
+    with classroom(tmp_path) as room, socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        file = write_settings(room)
+        port = taken.getsockname()[1]
+        file.write_text(file.read_text().replace("local_port = 0", f"local_port = {port}"))
+        with Agent(file) as agent:
+            assert "event" in wait_for_kinds(room, {"event"})
+            assert agent.end() == 0
+    assert agent.log.count("local_page.none") == 1
+
+
+def test_a_fault_and_the_camera_reach_the_centre_at_once_and_as_an_event(tmp_path):
+    with classroom(tmp_path) as room:
+        file = write_settings(room)
+        text = file.read_text().replace("teacher_pc", "ifp")
+        file.write_text(text + '[occupancy]\nsource = "gone.mp4"\n')
+        with Agent(file) as agent:
+            agent.wait_for(lambda said: "worker_failing" in said["faults"])
+            deadline = time.monotonic() + PATIENCE_S
+            with StoreReader(room.folder / "center") as reading:
+                while time.monotonic() < deadline:
+                    told = [one for one in reading.presence() if one.faults]
+                    if told:
+                        break
+                    time.sleep(0.05)
+            assert [(one.faults, one.camera) for one in told] == [(("worker_failing",), "failed")]
+            assert agent.end() == 0
+        with StoreReader(room.folder / "center") as reading:
+            rows = [
+                row.record.body
+                for dirty in reading.take_dirty(100)
+                for row in reading.bucket(dirty.device, dirty.subject, dirty.hour)
+            ]
+        raised = [one.fault for one in rows if getattr(one, "name", "") == "fault_raised"]
+        assert raised == ["worker_failing"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of four megabytes; only root may make one."""
+    at = tmp_path / "data"
+    at.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "ketang-test", at]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a tmpfs needs root")
+    yield at
+    subprocess.run(["umount", at], check=True)
+
+
+@pytest.mark.slow
+def test_an_agent_started_on_a_full_disk_waits_for_room_and_then_tells_everything(
+    tmp_path, small_disk
+):
+    ballast = small_disk / "ballast"
+    fill(ballast)
+    with classroom(tmp_path) as room, Agent(write_settings(room)) as agent:
+        agent.wait_until_it_logs("spool.failing")
+        ballast.unlink()
+        assert "event" in wait_for_kinds(room, {"event"})
+        fill(ballast)
+        assert agent.end() == 0, "a disk that is full at the end is no crash either"
+    assert "Traceback" not in agent.log
+
+
+def fill(file):
+    """Write until the disk is full to the last block."""
+    with file.open("wb", buffering=0) as sink:
+        for size in (1 << 16, 1 << 12, 1):
+            with suppress(OSError):
+                while True:
+                    sink.write(b"x" * size)
 
 
 def wait_for_kinds(room, wanted):
@@ -94,7 +242,7 @@ def test_the_agents_version_is_the_packages():
     ("text", "says"),
     [
         ("device = ", "not TOML"),
-        ('device = "Panel 1"', "center_id: a text is needed"),
+        ('device = "Panel 1"', "device: 'Panel 1' is not accepted; accepted: a-z"),
         ('colour = "red"', "colour: unknown key"),
     ],
 )

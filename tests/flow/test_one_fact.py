@@ -13,11 +13,11 @@ from ketang_agent.uplink.sender import Sender
 from ketang_center.ingest.subscriber import Ear, Subscriber
 from ketang_center.store.reading import StoreReader
 from ketang_center.store.sqlite import Store
-from ketang_cli.local_broker import LocalBroker
+from ketang_cli.local_broker import Kind, LocalBroker, find_broker
 from ketang_contract.records import Host, Record, TimeQuality
 from ketang_provisioning.ca import ThrowawayAuthority
 
-pytestmark = pytest.mark.mosquitto
+BROKERS = (pytest.param(Kind.MOSQUITTO, marks=pytest.mark.mosquitto), Kind.NATS)
 DEVICE = "panel-1"
 PATIENCE_S = 60
 
@@ -25,13 +25,14 @@ PATIENCE_S = 60
 class Classroom:
     """A device, a broker and a centre, each of which can be ended and begun again."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, kind):
         self.folder = folder
         self.clock = SystemClock()
         authority = ThrowawayAuthority(folder / "keys")
         self.device_identity = authority.client(DEVICE)
         self.center_identity = authority.client("center_ingest")
-        self.broker = LocalBroker(folder / "broker", authority.server())
+        program = find_broker(kind)
+        self.broker = LocalBroker(folder / "broker", authority.server(), program=program)
         with Store(folder / "center") as store:
             self.center_id = store.control.center_id
         self.created = 0
@@ -125,9 +126,9 @@ class Classroom:
             )
 
 
-@pytest.fixture
-def room(tmp_path):
-    with Classroom(tmp_path) as room:
+@pytest.fixture(params=BROKERS)
+def room(request, tmp_path):
+    with Classroom(tmp_path, request.param) as room:
         yield room
 
 

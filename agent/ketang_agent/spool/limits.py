@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ketang_agent.spool.store import Spool
+from ketang_agent.spool.store import MOST_AT_ONCE, Spool
 from ketang_agent.spool.values import Lane
 from ketang_contract.batch import DropReason
 from ketang_contract.records import Stream
@@ -12,6 +12,10 @@ from ketang_contract.records import Stream
 KEPT_MS = 7 * 24 * 3_600_000
 _HORIZONS_MS = (KEPT_MS, 24 * 3_600_000, 3_600_000, -1)
 _CHUNK = 256
+_LARGEST_CHUNK = 16_384
+"""Records given up in one transaction: its log stays within the reserve, its time within 0.2 s."""
+_WAY_BYTES = 256 << 10
+"""Made free at a time where the disk is full: some hundred records, hours of windows."""
 RESERVE_BYTES = 2 << 20
 """Room for one large deletion's log: enough to make room on a disk that others have filled."""
 
@@ -26,20 +30,59 @@ def make_room(spool: Spool, max_bytes: int, now_ms: int) -> int:
     for age_ms in _HORIZONS_MS[1:]:
         if spool.used_bytes() <= max_bytes:
             return 0
-        let_go_acked(spool, now_ms, age_ms)
-    lost = 0
-    for lane in _least_important_first(spool):
-        while spool.used_bytes() > max_bytes and (waiting := spool.pending(lane)):
-            oldest = waiting.lowest(_CHUNK)
-            spool.mark_lost(lane, oldest, DropReason.EVICTED, now_ms)
-            lost += len(oldest)
-    return lost
+        let_go_acked(spool, now_ms, age_ms, down_to_bytes=max_bytes)
+    return sum(_evict(spool, lane, max_bytes, now_ms) for lane in _least_important_first(spool))
 
 
-def let_go_acked(spool: Spool, now_ms: int, age_ms: int) -> None:
-    """Let go of lines the centre has held for longer than ``age_ms``."""
+def let_go_acked(spool: Spool, now_ms: int, age_ms: int, down_to_bytes: int = 0) -> None:
+    """Let go of lines the centre has held for longer than ``age_ms``, as many as are needed."""
     for lane in spool.lanes():
-        spool.let_go(lane, now_ms - age_ms)
+        while spool.let_go(lane, now_ms - age_ms) == MOST_AT_ONCE:
+            if spool.used_bytes() <= down_to_bytes:
+                return
+
+
+def make_way(spool: Spool, reserve: "Reserve", now_ms: int) -> int:
+    """The disk is full: make room inside the spool's own file; return how many records that cost.
+
+    The reserve lets the log be merged. From then on the file does not grow, so neither a deletion
+    nor the next records need room that others may have taken, until ``hold_reserve`` succeeds.
+
+    Raises:
+        sqlite3.OperationalError: not even that is possible now.
+    """
+    reserve.release()
+    spool.restart_log(cut=False)
+    spool.hold_size(held=True)
+    before_bytes = spool.used_bytes()
+    let_go_acked(spool, now_ms, -1)
+    return make_room(spool, before_bytes - _WAY_BYTES, now_ms)
+
+
+def hold_reserve(spool: Spool, reserve: "Reserve") -> bool:
+    """Take the reserve if there is room for it; the spool may grow only while it is held."""
+    held = reserve.hold()
+    spool.hold_size(held=not held)
+    return held
+
+
+def _evict(spool: Spool, lane: Lane, max_bytes: int, now_ms: int) -> int:
+    """Give up a lane's oldest records until the cap holds or none waits.
+
+    Each transaction costs a sync. So the second one and those after it take as many records as the
+    one before says are needed, rather than a fixed few.
+    """
+    lost, count = 0, _CHUNK
+    used_bytes = spool.used_bytes()
+    while used_bytes > max_bytes and (waiting := spool.pending(lane)):
+        oldest = waiting.lowest(count)
+        spool.mark_lost(lane, oldest, DropReason.EVICTED, now_ms)
+        lost += len(oldest)
+        freed_bytes = used_bytes - spool.used_bytes()
+        used_bytes -= freed_bytes
+        needed = len(oldest) * (used_bytes - max_bytes) // max(1, freed_bytes)
+        count = min(max(_CHUNK, needed), _LARGEST_CHUNK)
+    return lost
 
 
 def _least_important_first(spool: Spool) -> list[Lane]:
@@ -55,10 +98,10 @@ class Reserve:
 
     def hold(self) -> bool:
         """Take the room; False when the disk has none to spare now."""
-        if self.path.exists():
-            return True
         try:
-            with self.path.open("xb") as file:
+            if self.path.exists() and self.path.stat().st_size >= RESERVE_BYTES:
+                return True
+            with self.path.open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
         except OSError:
             self.release()
@@ -66,5 +109,8 @@ class Reserve:
         return True
 
     def release(self) -> None:
-        """Give the room back, so that deleting works."""
-        self.path.unlink(missing_ok=True)
+        """Give the room back, so that deleting works. A disk that takes no change keeps it."""
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError:
+            return

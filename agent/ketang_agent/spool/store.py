@@ -10,7 +10,6 @@ Invariants, each kept by a single transaction:
 One thread owns the connection. Memory does not grow with the backlog: only ranges are held.
 """
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,23 +17,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ketang_agent.spool.values import Fate, Lane, Loss
+from ketang_agent.spool import books, fates, rows, witness
+from ketang_agent.spool.damage import watched
+from ketang_agent.spool.rows import SEQ_BITS, STREAMS, record_sum
+from ketang_agent.spool.values import Damaged, Fate, Lane, Loss
 from ketang_contract.batch import DropReason
 from ketang_contract.ids import new_store_id
 from ketang_contract.ranges import RangeSet
-from ketang_contract.records import Record, Stream, stream_of, to_line
+from ketang_contract.records import Record, stream_of, to_line
 
-_SEQ_BITS = 48
-_STREAMS = tuple(Stream)
-_VERSION = 1
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE store (no INTEGER PRIMARY KEY, store_id TEXT NOT NULL UNIQUE, parent TEXT);
-CREATE TABLE lane (no INTEGER PRIMARY KEY, head INTEGER NOT NULL, epoch INTEGER NOT NULL);
-CREATE TABLE record (id INTEGER PRIMARY KEY, line BLOB NOT NULL);
-CREATE TABLE fate (lane INTEGER, first INTEGER, last INTEGER, what TEXT NOT NULL, reason TEXT,
-  at_ms INTEGER NOT NULL, told INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (lane, first)) WITHOUT ROWID;
-"""
+MOST_AT_ONCE = 50_000
+"""Lines that one call lets go of: well under a second."""
 
 
 @dataclass(slots=True)
@@ -55,6 +48,8 @@ class Spool:
         self._parents: dict[str, str | None] = {}
         self._store_nos: dict[str, int] = {}
         self.current_store = ""
+        self._session = 0
+        self._witness = witness.Witness(witness.path_for(path))
 
     def __enter__(self) -> Self:
         self.open()
@@ -72,27 +67,21 @@ class Spool:
         """Open or create the file and derive what waits.
 
         Raises:
-            sqlite3.DatabaseError: the file is damaged; ``salvage`` replaces it.
+            Damaged: the file is not what was written; ``salvage.open_spool`` replaces it.
+            sqlite3.OperationalError: the disk is full, failing or read-only.
         """
-        self._db = sqlite3.connect(self.path, isolation_level=None, timeout=5)
-        try:
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("PRAGMA cache_size = -512")
-            self._db.execute("PRAGMA journal_size_limit = 1048576")
-            if self._db.execute("PRAGMA user_version").fetchone()[0] == 0:
-                with self._transaction():
-                    for statement in _SCHEMA.split(";"):
-                        self._db.execute(statement)
-                    self._add_store(None)
-                    self._db.execute(f"PRAGMA user_version = {_VERSION}")
-            self._load()
-        except BaseException:
-            self._db.close()
-            raise
+        with watched(self.path):
+            self._db = rows.connect(self.path)
+            try:
+                self._begin(witness.read(witness.path_for(self.path)))
+            except BaseException:
+                self._db.close()
+                raise
+        self._testify()
 
     def close(self) -> None:
         """Close the file; nothing is lost by not calling this."""
+        self._witness.close()
         self._db.close()
 
     # What is here.
@@ -122,22 +111,55 @@ class Spool:
         return self._parents[store_id]
 
     def read(self, lane: Lane, seqs: RangeSet) -> Iterator[tuple[int, bytes]]:
-        """Yield ``(number, line)`` in order, one at a time."""
-        base = self._lanes[lane].no << _SEQ_BITS
+        """Yield ``(number, line)`` in order, one at a time; numbers without a line are left out.
+
+        Raises:
+            Damaged: a line is not what was written, or one that waits is not there.
+        """
+        state = self._lanes[lane]
+        base = state.no << SEQ_BITS
         for first, last in seqs.ranges:
-            for key, line in self._db.execute(
-                "SELECT id, line FROM record WHERE id BETWEEN ? AND ? ORDER BY id",
-                (base + first, base + last),
-            ):
-                yield key - base, line
+            due = first
+            with watched(self.path):
+                for key, line, found in self._db.execute(
+                    "SELECT id, line, sum FROM record WHERE id BETWEEN ? AND ? ORDER BY id",
+                    (base + first, base + last),
+                ):
+                    self._miss(state, due, key - base - 1)
+                    if found != record_sum(key, line):
+                        raise Damaged(f"record {state.no}/{key - base}")
+                    due = key - base + 1
+                    yield key - base, line
+                self._miss(state, due, last)
 
     def used_bytes(self) -> int:
         """Bytes the file's live pages take; freed pages are used again and do not count."""
-        pages, free, size = (
-            self._db.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("page_count", "freelist_count", "page_size")
-        )
+        with watched(self.path):
+            pages, free, size = (
+                self._db.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("page_count", "freelist_count", "page_size")
+            )
         return int((pages - free) * size)
+
+    def restart_log(self, *, cut: bool = True) -> bool:
+        """Merge the log into the file; False while a reader holds it. Never waits.
+
+        ``cut`` gives its room back to the disk; on a full disk it is better kept.
+        """
+        with watched(self.path):
+            self._db.execute("PRAGMA busy_timeout = 0")
+            try:
+                how = "TRUNCATE" if cut else "RESTART"
+                busy = self._db.execute(f"PRAGMA wal_checkpoint({how})").fetchone()[0]
+            finally:
+                self._db.execute("PRAGMA busy_timeout = 5000")
+        return not busy
+
+    def hold_size(self, *, held: bool) -> None:
+        """Let the file grow no more, so that what is new needs room inside it; or let it again."""
+        with watched(self.path):
+            pages = self._db.execute("PRAGMA page_count").fetchone()[0] if held else rows.MOST_PAGES
+            self._db.execute(f"PRAGMA max_page_count = {pages}")
 
     # What happens to it.
 
@@ -154,19 +176,21 @@ class Spool:
     def append_lines(self, lines: Sequence[tuple[Lane, bytes]]) -> None:
         """Like ``append``, for lines already written."""
         heads: dict[Lane, int] = {}
-        rows = []
+        new = []
         for lane, line in lines:
-            seq = heads.get(lane, self._lanes[lane].head) + 1
+            state = self._lanes[lane]
+            seq = heads.get(lane, state.head) + 1
             heads[lane] = seq
-            rows.append(((self._lanes[lane].no << _SEQ_BITS) + seq, line))
+            new.append(((state.no << SEQ_BITS) + seq, line))
         with self._transaction():
-            self._db.executemany("INSERT INTO record VALUES (?, ?)", rows)
+            rows.insert_lines(self._db, new)
             for lane, head in heads.items():
                 self._set_head(lane, head)
         for lane, head in heads.items():
             state = self._lanes[lane]
             state.pending |= RangeSet.span(state.head + 1, head)
             state.head = head
+        self._testify()
 
     def mark_acked(self, lane: Lane, seqs: RangeSet, now_ms: int) -> None:
         """Remember that the centre holds these; those not pending are left as they are."""
@@ -175,7 +199,7 @@ class Spool:
         if not acked:
             return
         with self._transaction():
-            self._settle(lane, acked, Fate.ACKED, now_ms)
+            fates.settle(self._db, state.no, acked, Fate.ACKED, now_ms)
         state.pending -= acked
 
     def mark_lost(self, lane: Lane, seqs: RangeSet, reason: DropReason, now_ms: int) -> None:
@@ -185,21 +209,19 @@ class Spool:
         if not lost:
             return
         with self._transaction():
-            self._settle(lane, lost, Fate.LOST, now_ms, reason)
-            self._delete_lines(lane, lost)
+            fates.settle(self._db, state.no, lost, Fate.LOST, now_ms, reason)
+            rows.delete_lines(self._db, state.no, lost)
+            untold = fates.untold(self._db, state.no)
         state.pending -= lost
-        state.untold.extend(Loss(first, last, reason) for first, last in lost.ranges)
+        state.untold = untold
 
     def mark_told(self, lane: Lane, losses: Iterable[Loss]) -> None:
         """Remember that the centre has these losses in its ledger."""
-        told = set(losses)
-        with self._transaction():
-            self._db.executemany(
-                "UPDATE fate SET told = 1 WHERE lane = ? AND first = ? AND what = 'lost'",
-                [(self._lanes[lane].no, one.first) for one in told],
-            )
         state = self._lanes[lane]
-        state.untold = [one for one in state.untold if one not in told]
+        with self._transaction():
+            fates.mark_told(self._db, state.no, losses)
+            untold = fates.untold(self._db, state.no)
+        state.untold = untold
 
     def fork(self, lane: Lane, seqs: RangeSet, now_ms: int) -> None:
         """Move pending records whose numbers another copy of this disk has used already.
@@ -214,6 +236,7 @@ class Spool:
             self._move(lane, moved, lines, now_ms)
         finally:
             self._load()
+        self._testify()
 
     def _move(self, lane: Lane, moved: RangeSet, lines: list[bytes], now_ms: int) -> None:
         with self._transaction():
@@ -221,14 +244,11 @@ class Spool:
                 self._add_store(lane.store_id)
             target = Lane(self._newest_store(), lane.stream)
             state = self._lanes[target]
-            base = (state.no << _SEQ_BITS) + state.head
-            self._db.executemany(
-                "INSERT INTO record VALUES (?, ?)",
-                [(base + at, line) for at, line in enumerate(lines, 1)],
-            )
+            base = (state.no << SEQ_BITS) + state.head
+            rows.insert_lines(self._db, enumerate(lines, base + 1))
             self._set_head(target, state.head + len(lines))
-            self._settle(lane, moved, Fate.MOVED, now_ms)
-            self._delete_lines(lane, moved)
+            fates.settle(self._db, self._lanes[lane].no, moved, Fate.MOVED, now_ms)
+            rows.delete_lines(self._db, self._lanes[lane].no, moved)
 
     def reconcile(self, lane: Lane, epoch: int, held: RangeSet, now_ms: int) -> None:
         """Answer a centre that begins a new epoch, perhaps restored from an older backup.
@@ -237,151 +257,143 @@ class Spool:
         lost where it is not. What was never acknowledged is pending anyway.
         """
         state = self._lanes[lane]
-        back = self._with_fate(lane, Fate.ACKED) - held
-        let_go = self._with_fate(lane, Fate.GONE) - held
         with self._transaction():
-            self._unsettle(lane, back)
-            self._unsettle(lane, let_go)
-            if let_go:
-                self._settle(lane, let_go, Fate.LOST, now_ms, DropReason.EXPIRED)
-            self._db.execute(
-                "UPDATE fate SET told = 0 WHERE lane = ? AND what = 'lost'", (state.no,)
-            )
-            self._db.execute("UPDATE lane SET epoch = ? WHERE no = ?", (epoch, state.no))
+            back = fates.with_fate(self._db, state.no, Fate.ACKED) - held
+            let_go = fates.with_fate(self._db, state.no, Fate.GONE) - held
+            fates.unsettle(self._db, state.no, back | let_go)
+            fates.mark_untold(self._db, state.no)
+            fates.settle(self._db, state.no, let_go, Fate.LOST, now_ms, DropReason.EXPIRED)
+            rows.set_lane(self._db, state.no, state.head, epoch)
         self._load()
 
-    def let_go(self, lane: Lane, acked_before_ms: int) -> int:
-        """Drop the lines acknowledged before a moment; return how many. That is no loss."""
-        old = RangeSet.of(
-            self._db.execute(
-                "SELECT first, last FROM fate WHERE lane = ? AND what = 'acked' AND at_ms < ?",
-                (self._lanes[lane].no, acked_before_ms),
-            )
-        )
+    def let_go(self, lane: Lane, acked_before_ms: int, most: int = MOST_AT_ONCE) -> int:
+        """Drop lines acknowledged before a moment, the oldest first; return how many went.
+
+        That is no loss. ``most`` bounds how long it takes: call again while as many went.
+        """
+        no = self._lanes[lane].no
+        with watched(self.path):
+            old = fates.with_fate(self._db, no, Fate.ACKED, acked_before_ms).lowest(most)
         if not old:
             return 0
-        everything_gone = old | self._with_fate(lane, Fate.GONE)
         with self._transaction():
-            self._unsettle(lane, everything_gone)
-            self._settle(lane, everything_gone, Fate.GONE, 0)
-            self._delete_lines(lane, old)
+            fates.unsettle(self._db, no, old)
+            fates.settle(self._db, no, old, Fate.GONE, 0)
+            rows.delete_lines(self._db, no, old)
         return len(old)
 
     def next_session(self) -> int:
         """Return a session number no earlier connect has had."""
-        number = int(self.meta("session") or 0) + 1
+        number = self._session + 1
         self.set_meta("session", number)
         return number
 
     def meta(self, key: str) -> str | int | None:
         """Read a small remembered value."""
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        with watched(self.path):
+            row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return row[0] if row else None
 
     def set_meta(self, key: str, value: str | int) -> None:
         """Remember a small value for good."""
         with self._transaction():
             self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+        if key == "session":
+            self._session = int(value)
+            self._testify()
 
     # How it is kept.
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
+        with watched(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _begin(self, said: witness.Testimony | None) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, rows.VERSION):
+            raise Damaged(f"version {version}")
+        if version == 0:
+            if said is not None:
+                raise Damaged("the file is empty and was not")
+            self._create()
+        self._load()
+        if said is not None:
+            self._compare(said)
+        pending = {state.no: state.pending for state in self._lanes.values()}
+        books.look_over(self._db, self.path, pending)
+
+    def _create(self) -> None:
+        with self._transaction():
+            rows.create_tables(self._db)
+            self._add_store(None)
 
     def _load(self) -> None:
-        self._lanes.clear()
-        for no, store_id, parent in self._db.execute("SELECT * FROM store ORDER BY no"):
+        """Read stores, lanes and fates anew; what was known stays if that fails."""
+        found = books.read(self._db)
+        self._session = int(self.meta("session") or 0)
+        self._lanes, self._parents, self._store_nos = {}, {}, {}
+        for no, (store_id, parent) in found.stores.items():
             self._know_store(no, store_id, parent)
-        by_no = {state.no: state for state in self._lanes.values()}
-        for no, head, epoch in self._db.execute("SELECT no, head, epoch FROM lane"):
-            by_no[no].head, by_no[no].epoch = head, epoch
-        fates: dict[int, list[tuple[int, int]]] = {}
-        for no, first, last, what, reason, told in self._db.execute(
-            "SELECT lane, first, last, what, reason, told FROM fate",
+        for state in self._lanes.values():
+            state.head, state.epoch = found.lanes[state.no]
+            state.untold = found.untold.get(state.no, [])
+            settled = found.settled.get(state.no, RangeSet())
+            state.pending = RangeSet.span(1, state.head) - settled
+
+    def _compare(self, said: witness.Testimony) -> None:
+        """Hold the file against what was said of it at its last commit."""
+        lanes = [Lane(said.store_id, stream) for stream in STREAMS]
+        if (
+            said.store_id not in self._store_nos
+            or said.session > self._session
+            or any(head > self.head(lane) for lane, head in zip(lanes, said.heads, strict=True))
         ):
-            fates.setdefault(no, []).append((first, last))
-            if what == Fate.LOST and not told:
-                by_no[no].untold.append(Loss(first, last, DropReason(reason)))
-        for no, state in by_no.items():
-            state.pending = RangeSet.span(1, state.head) - RangeSet.of(fates.get(no, ()))
+            raise Damaged("the file has gone back in time")
+
+    def _testify(self) -> None:
+        states = [self._lanes[Lane(self.current_store, stream)] for stream in STREAMS]
+        self._witness.write(
+            witness.Testimony(
+                store=self._store_nos[self.current_store],
+                store_id=self.current_store,
+                parent=self._parents[self.current_store],
+                session=self._session,
+                heads=tuple(one.head for one in states),
+                settled=tuple(one.pending.first - 1 if one.pending else one.head for one in states),
+            )
+        )
+
+    def _miss(self, state: _LaneState, first: int, last: int) -> None:
+        """Complain where a line that waits is not there."""
+        if first <= last and RangeSet.span(first, last) & state.pending:
+            raise Damaged(f"records {state.no}/{first}..{last} are missing")
 
     def _know_store(self, no: int, store_id: str, parent: str | None) -> None:
         self._parents[store_id], self._store_nos[store_id] = parent, no
         self.current_store = store_id
-        for at, stream in enumerate(_STREAMS):
-            self._lanes[Lane(store_id, stream)] = _LaneState(no * len(_STREAMS) + at)
+        for at, stream in enumerate(STREAMS):
+            self._lanes[Lane(store_id, stream)] = _LaneState(no * len(STREAMS) + at)
 
     def _add_store(self, parent: str | None) -> None:
-        made = self._db.execute(
-            "INSERT INTO store (store_id, parent) VALUES (?, ?)",
-            (new_store_id(), parent),
-        )
-        no = int(made.lastrowid or 0)
-        self._db.executemany(
-            "INSERT INTO lane VALUES (?, 0, 0)",
-            [(no * len(_STREAMS) + at,) for at in range(len(_STREAMS))],
-        )
+        newest = self._db.execute("SELECT max(no) FROM store").fetchone()[0]
+        rows.insert_store(self._db, int(newest or 0) + 1, new_store_id(), parent)
 
     def _newest_store(self) -> str:
         no, store_id, parent = self._db.execute(
-            "SELECT * FROM store ORDER BY no DESC LIMIT 1",
+            "SELECT no, store_id, parent FROM store ORDER BY no DESC LIMIT 1",
         ).fetchone()
         if store_id not in self._store_nos:
             self._know_store(no, store_id, parent)
         return str(store_id)
 
     def _set_head(self, lane: Lane, head: int) -> None:
-        self._db.execute("UPDATE lane SET head = ? WHERE no = ?", (head, self._lanes[lane].no))
-
-    def _with_fate(self, lane: Lane, what: Fate) -> RangeSet:
-        return RangeSet.of(
-            self._db.execute(
-                "SELECT first, last FROM fate WHERE lane = ? AND what = ?",
-                (self._lanes[lane].no, what),
-            )
-        )
-
-    def _settle(
-        self,
-        lane: Lane,
-        seqs: RangeSet,
-        what: Fate,
-        at_ms: int,
-        reason: DropReason | None = None,
-    ) -> None:
-        no = self._lanes[lane].no
-        self._db.executemany(
-            "INSERT INTO fate (lane, first, last, what, reason, at_ms) VALUES (?, ?, ?, ?, ?, ?)",
-            [(no, first, last, what, reason, at_ms) for first, last in seqs.ranges],
-        )
-
-    def _unsettle(self, lane: Lane, seqs: RangeSet) -> None:
-        """Take a fate back; ranges that reach beyond ``seqs`` keep their other part."""
-        no = self._lanes[lane].no
-        for low, high in seqs.ranges:
-            for first, last, what, reason, at_ms, told in self._db.execute(
-                "SELECT first, last, what, reason, at_ms, told FROM fate"
-                " WHERE lane = ? AND first <= ? AND last >= ?",
-                (no, high, low),
-            ).fetchall():
-                self._db.execute("DELETE FROM fate WHERE lane = ? AND first = ?", (no, first))
-                rest = RangeSet.span(first, last) - RangeSet.span(low, high)
-                self._db.executemany(
-                    "INSERT INTO fate VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    [(no, start, end, what, reason, at_ms, told) for start, end in rest.ranges],
-                )
-
-    def _delete_lines(self, lane: Lane, seqs: RangeSet) -> None:
-        base = self._lanes[lane].no << _SEQ_BITS
-        self._db.executemany(
-            "DELETE FROM record WHERE id BETWEEN ? AND ?",
-            [(base + first, base + last) for first, last in seqs.ranges],
-        )
+        state = self._lanes[lane]
+        rows.set_lane(self._db, state.no, head, state.epoch)

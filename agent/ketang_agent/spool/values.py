@@ -1,10 +1,15 @@
-"""The spool's own values: lanes, losses, and what can become of a number."""
+"""The spool's own values: lanes, losses, what can become of a number, and what a bad file is."""
 
+import sqlite3
 from dataclasses import dataclass
 from enum import StrEnum
 
 from ketang_contract.batch import DropReason
 from ketang_contract.records import Stream
+
+
+class Damaged(sqlite3.DatabaseError):
+    """The file is not what was written. Caller: close, and open again through ``open_spool``."""
 
 
 class Fate(StrEnum):

@@ -1,7 +1,10 @@
 """The uplink as the main loop sees it: poll it, and the spool drains whenever it can."""
 
+import logging
 import random
+import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from ketang_agent.clock import Instant
@@ -11,7 +14,9 @@ from ketang_agent.uplink.client import Confirmed, Connected, Happening, Lost, Re
 from ketang_agent.uplink.sender import Sender
 from ketang_contract import topics
 from ketang_contract.records import to_line
-from ketang_contract.state import Death, Live
+from ketang_contract.state import Death, Live, Reported
+
+log = logging.getLogger("ketang.uplink")
 
 FIRST_RETRY_MS = 1_000
 LONGEST_RETRY_MS = 120_000
@@ -68,8 +73,15 @@ class Link:
         self._retry_at_ms = 0
         self._failures = 0
         self._said: Live | None = None
+        self._lost_for = ""
         self.connected = False
+        self.since_ms: int | None = None
+        """Wall time at which it was last connected, or lost its connection."""
         self.session = 0
+        self.trouble: sqlite3.Error | None = None
+        """Why the spool did not take an acknowledgement; whoever tells it on sets it to None."""
+        self.draining = True
+        """False: no batch is sent and no acknowledgement heard; what comes is sent again later."""
 
     def poll(self, now: Instant) -> None:
         """Do everything that can be done now; never blocks."""
@@ -77,29 +89,50 @@ class Link:
             if now.boottime_ms >= self._retry_at_ms:
                 self._begin()
             return
-        for happening in self._wire.happenings():
+        lost = self._hear(self._wire.happenings(), now)
+        if lost:
+            self._give_up(lost.reason, now)
+        elif self.connected and self.draining:
+            self._send(now)
+
+    def _hear(self, happenings: list[Happening], now: Instant) -> Lost | None:
+        """Take in what happened; acks that came together are taken in together."""
+        acks: list[bytes] = []
+        lost: Lost | None = None
+        for happening in happenings:
             match happening:
                 case Connected():
                     self._announce(now)
                 case Confirmed(mid):
                     self._sender.confirm(self._mids.pop(mid, ""))
                 case Received(_, payload):
-                    self._sender.on_ack(payload, now)
+                    acks.append(payload)
                 case Lost():
-                    self._give_up(now)
-                    return
-        if self.connected:
-            self._send(now)
+                    lost = happening
+                    break
+        if acks:
+            self._take_acks(acks, now)
+        return lost
 
     def wake_at_ms(self) -> int | None:
         """Boot time of the next thing to do, if nothing happens before."""
-        return self._retry_at_ms if self._wire is None else self._sender.wake_at_ms()
+        if self._wire is None:
+            return self._retry_at_ms
+        return self._sender.wake_at_ms() if self.draining else None
 
     def say_live(self, faults: Live) -> None:
         """Tell a change of faults or camera at once; told again at each connect."""
         self._said = faults
         if self.connected and self._wire:
-            self._wire.publish(topics.of(self._device, topics.LIVE), to_line(faults), qos=0)
+            said = to_line(replace(faults, session=self.session))
+            self._wire.publish(topics.of(self._device, topics.LIVE), said, qos=0)
+
+    def say_reported(self, reported: Reported) -> bool:
+        """Tell the device's own account of itself; False when there is no connection."""
+        if not self.connected or self._wire is None:
+            return False
+        self._wire.publish(topics.of(self._device, topics.REPORTED), to_line(reported))
+        return True
 
     def stop(self) -> None:
         """Say an orderly good-bye."""
@@ -113,17 +146,42 @@ class Link:
             self._wire.close()
         self._wire, self.connected = None, False
 
+    def _take_acks(self, payloads: list[bytes], now: Instant) -> None:
+        """A disk that takes no mark costs a resend; what else came down is still heard."""
+        if not self.draining:
+            return
+        try:
+            self._sender.on_acks(payloads, now)
+        except sqlite3.Error as problem:
+            self.trouble = problem
+
     def _begin(self) -> None:
-        self.session = self._spool.next_session()
+        self.session = self._next_session()
         will = topics.of(self._device, topics.DEATH), to_line(Death(session=self.session))
         self._wire = self._connect(will)
         self._wire.start()
+
+    def _next_session(self) -> int:
+        """Number a session; a full disk must not keep the device from saying that it is full.
+
+        A number kept only in memory comes again if the process ends before the disk takes one.
+        """
+        try:
+            number = self._spool.next_session()
+            if number <= self.session:
+                number = self.session + 1
+                self._spool.set_meta("session", number)
+        except sqlite3.OperationalError:
+            number = max(self.session, int(self._spool.meta("session") or 0)) + 1
+        return number
 
     def _announce(self, now: Instant) -> None:
         wire = self._wire
         if wire is None:
             return
-        self.connected, self._failures = True, 0
+        log.info("broker.connected session=%d", self.session)
+        self.connected, self._failures, self._lost_for = True, 0, ""
+        self.since_ms = now.wall_ms
         self._mids.clear()
         wire.subscribe(topics.of(self._device, topics.ACK))
         birth = birth_of(self._spool, self.session, now, self._agent_version)
@@ -136,9 +194,14 @@ class Link:
         while self._wire and (out := self._sender.next_frame(now)):
             self._mids[self._wire.publish(out.topic, out.frame)] = out.digest
 
-    def _give_up(self, now: Instant) -> None:
+    def _give_up(self, reason: str, now: Instant) -> None:
         if self._wire:
             self._wire.close()
+        if self.connected:
+            self.since_ms = now.wall_ms
+        if reason != self._lost_for:  # once per reason, not per retry
+            log.warning("broker.lost why=%s", reason)
+        self._lost_for = reason
         self._wire, self.connected = None, False
         longest_ms = min(FIRST_RETRY_MS << min(self._failures, 10), LONGEST_RETRY_MS)
         self._failures += 1

@@ -10,8 +10,8 @@ Invariants:
 
 import random
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 
 from ketang_agent.clock import Instant
 from ketang_agent.spool.store import Spool
@@ -42,6 +42,8 @@ KEPT_FOR_FRESH = 4
 """Places the backlog may not take, so that new windows never queue behind old ones."""
 _GREETING_MS = 2_000
 """A batch younger than this may still be answered by the centre that greets."""
+_ANSWER_MS = 5_000
+"""How long it has for that: what came before the centre listened will never be answered."""
 _REMEMBERED = 512
 _RAW_TARGET = MAX_RAW_BYTES // 2
 
@@ -62,6 +64,8 @@ class _Flight:
     losses: tuple[Loss, ...]
     launched_ms: int
     deadline_ms: int
+    hurried: bool = False
+    """Its deadline was brought forward by a greeting: silence is no sign of a slow centre."""
 
 
 @dataclass(slots=True)
@@ -94,8 +98,13 @@ class Sender:
         self._known: OrderedDict[str, _Flight] = OrderedDict()
         self._unconfirmed: set[str] = set()
         self._paces: dict[Lane, _Pace] = {}
+        self._marks: dict[Lane, RangeSet] = {}
         self.refused = 0
         """Records the centre said it can never accept, since this process began."""
+        self.acked_at_ms: int | None = None
+        """Wall time of the centre's last acknowledgement of a batch of ours."""
+        self.marked = 0
+        """Records marked as acknowledged, since this process began."""
 
     def begin_session(self) -> None:
         """A new connection: everything unacknowledged is sent again, the newest batch first."""
@@ -116,9 +125,10 @@ class Sender:
             for lane in self._spool.lanes()
             if self._pace(lane).not_before_ms <= now.boottime_ms
         ]
+        free = {lane: self._free(lane) for lane in lanes}
         for choose in (self._fresh, self._backlog if window > KEPT_FOR_FRESH else _nothing):
             for lane in lanes:
-                seqs = choose(lane)
+                seqs = choose(lane, free[lane])
                 if seqs or (choose == self._fresh and self._losses(lane)):
                     return self._launch(lane, seqs, now)
         return None
@@ -129,6 +139,20 @@ class Sender:
 
     def on_ack(self, payload: bytes, now: Instant) -> None:
         """Take in what the centre says on ``dn/ack``; anything else is left aside."""
+        self.on_acks((payload,), now)
+
+    def on_acks(self, payloads: Iterable[bytes], now: Instant) -> None:
+        """Take in acks that came together: the spool marks what they name in one go per lane.
+
+        The centre answers in groups, and each mark costs the disk a flush.
+        """
+        try:
+            for payload in payloads:
+                self._take(payload, now)
+        finally:
+            self._flush_marks(now)
+
+    def _take(self, payload: bytes, now: Instant) -> None:
         try:
             ack = acks.parse(payload)
         except Refused:
@@ -143,11 +167,12 @@ class Sender:
         if lane not in self._spool.lanes() or ack.epoch < self._spool.epoch(lane):
             return
         if ack.epoch > self._spool.epoch(lane):
+            self._flush_marks(now)  # before the notes are compared, not after
             self._spool.reconcile(lane, ack.epoch, ack.held, now.wall_ms)
         for pace in self._paces.values():
             pace.attempt = pace.not_before_ms = 0
         if not ack.got:
-            self._resend_older(lane, now.boottime_ms - _GREETING_MS)
+            self._resend_missed(lane, now.boottime_ms)
         self._mark(lane, ack, now)
 
     def wake_at_ms(self) -> int | None:
@@ -164,65 +189,85 @@ class Sender:
                 continue  # a clone's batch, or one from before a restart: it says nothing to us
             self._land(digest)
             if forked:
+                self._flush_marks(now)  # what is marked cannot move
                 self._spool.fork(lane, flight.seqs & forked, now.wall_ms)
-            self._spool.mark_acked(lane, flight.seqs - forked, now.wall_ms)
+            self._marks[lane] = self._marks.get(lane, NOTHING) | (flight.seqs - forked)
+            self.acked_at_ms = now.wall_ms
+            self.marked += len(flight.seqs)
             if flight.losses:
                 self._spool.mark_told(lane, flight.losses)
             self.refused += len(RangeSet.of_numbers(seq for seq, _ in ack.refused) & flight.seqs)
+
+    def _flush_marks(self, now: Instant) -> None:
+        marks, self._marks = self._marks, {}
+        for lane, seqs in marks.items():
+            self._spool.mark_acked(lane, seqs, now.wall_ms)
 
     def _bisect(self, digest: str, now: Instant) -> None:
         flight = self._known.get(digest)
         if flight is None:
             return
         self._land(digest)
+        self._flush_marks(now)
         waiting = flight.seqs & self._spool.pending(flight.lane)
-        if len(waiting) <= 1:
+        if len(flight.seqs) <= 1:
             self._spool.mark_lost(flight.lane, waiting, DropReason.UNREADABLE, now.wall_ms)
             return
+        # The last of a larger batch still to wait is not to blame before it was refused alone.
         lower = waiting.lowest(len(waiting) // 2)
-        self._pace(flight.lane).smaller += [lower, waiting - lower]
+        self._pace(flight.lane).smaller += [one for one in (lower, waiting - lower) if one]
 
-    def _resend_older(self, lane: Lane, than_ms: int) -> None:
-        """A greeting means that the centre has just come (back): what it missed goes again now."""
+    def _resend_missed(self, lane: Lane, now_ms: int) -> None:
+        """A greeting means that the centre has just come (back): what it missed goes again now.
+
+        Of a batch only just sent nobody can tell whether the centre was there yet; it is given a
+        short while in place of a long one, once.
+        """
         for digest, flight in list(self._flights.items()):
-            if flight.lane == lane and flight.launched_ms < than_ms:
+            if flight.lane != lane:
+                continue
+            if flight.launched_ms < now_ms - _GREETING_MS:
                 self._land(digest)
+            else:
+                deadline_ms = min(flight.deadline_ms, now_ms + _ANSWER_MS)
+                self._flights[digest] = replace(flight, deadline_ms=deadline_ms, hurried=True)
 
     def _land(self, digest: str) -> None:
         self._flights.pop(digest, None)
         self._unconfirmed.discard(digest)
 
     def _expire(self, now_ms: int) -> None:
+        for pace in self._paces.values():
+            if pace.not_before_ms <= now_ms:
+                pace.not_before_ms = 0  # a moment that has passed wakes nobody
         for digest, flight in list(self._flights.items()):
             if flight.deadline_ms <= now_ms:
                 self._land(digest)
                 pace = self._pace(flight.lane)
-                if pace.not_before_ms <= now_ms:
+                if pace.not_before_ms <= now_ms and not flight.hurried:
                     wait_ms = min(FIRST_WAIT_MS << pace.attempt, LONGEST_WAIT_MS)
                     pace.not_before_ms = now_ms + int(wait_ms * self._jitter())
                     pace.attempt = min(pace.attempt + 1, 10)
 
-    def _fresh(self, lane: Lane) -> RangeSet:
-        pace = self._pace(lane)
-        free = self._free(lane) - RangeSet.span(1, pace.fresh_above)
-        return free.highest(self._batch_records)
+    def _fresh(self, lane: Lane, free: RangeSet) -> RangeSet:
+        fresh = free - RangeSet.span(1, self._pace(lane).fresh_above)
+        return fresh.highest(self._batch_records)
 
-    def _backlog(self, lane: Lane) -> RangeSet:
+    def _backlog(self, lane: Lane, free: RangeSet) -> RangeSet:
         smaller = self._pace(lane).smaller
         while smaller:
-            free = smaller.pop(0) & self._free(lane)
-            if free:
-                return free
-        return self._free(lane).lowest(self._batch_records)
+            part = smaller.pop(0)
+            free = self._free(lane)
+            if part & free:
+                return part & free
+        return free.lowest(self._batch_records)
 
     def _free(self, lane: Lane) -> RangeSet:
-        free = self._spool.pending(lane)
-        for flight in self._flights.values():
-            if flight.lane == lane:
-                free -= flight.seqs
-        for part in self._pace(lane).smaller:
-            free -= part
-        return free
+        """What waits and is neither in flight nor to go in smaller batches: one pass over it."""
+        taken = [one.seqs for one in self._flights.values() if one.lane == lane]
+        taken += self._pace(lane).smaller
+        busy = RangeSet.of(one for seqs in taken for one in seqs.ranges)
+        return self._spool.pending(lane) - busy
 
     def _losses(self, lane: Lane) -> tuple[Loss, ...]:
         told = {
@@ -282,5 +327,5 @@ class Sender:
         return self._paces.setdefault(lane, _Pace())
 
 
-def _nothing(_: Lane) -> RangeSet:
+def _nothing(_: Lane, _free: RangeSet) -> RangeSet:
     return NOTHING

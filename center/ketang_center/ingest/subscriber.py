@@ -5,6 +5,7 @@ sent again by its device, so no broker queue can delay a record unseen or fill a
 """
 
 import logging
+import sqlite3
 import ssl
 import threading
 import time
@@ -27,8 +28,12 @@ log = logging.getLogger(__name__)
 
 ALL_SHARDS = tuple(f"{number:02x}" for number in range(256))
 LEASE_MS = 60_000
-_GROUP_MESSAGES = 32
-_GROUP_BYTES = 4 << 20
+_GROUP_MESSAGES = 128
+_GROUP_BYTES = 512 << 10
+"""A group is one flush of each file it touches: large for many small batches, and for batches of a
+backlog, some 30 of which fill it, still done in half a second."""
+_BEHIND_MESSAGES = 8
+_RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,30 +64,56 @@ class Subscriber:
         self._bell = threading.Condition()
         self._stopping = False
         self._client = self._make_client()
+        self._leased_ms = 0
         self.worker: Worker | None = None
 
     def run(self) -> None:
         """Ingest until ``stop``; the store is opened, owned and closed by this thread."""
         with Store(self._folder) as store:
             worker = self.worker = Worker(store, self._lease(store))
-            leased_ms = self._now_ms()
+            self._leased_ms = self._now_ms()
             self._client.connect_async(self._ear.host, self._ear.port, 30)
             self._client.loop_start()
             try:
                 while group := self._next_group():
-                    if self._now_ms() - leased_ms > LEASE_MS // 3:
-                        worker.lease = self._lease(store)
-                        leased_ms = self._now_ms()
-                    self._take(worker, group)
+                    self._take_in_the_end(worker, group)
             finally:
                 self._client.disconnect()
                 self._client.loop_stop()
+
+    @property
+    def behind(self) -> bool:
+        """Whether messages wait that the group at hand will not take along. From any thread."""
+        return len(self._waiting) >= _BEHIND_MESSAGES
 
     def stop(self) -> None:
         """Let ``run`` finish the group at hand and return."""
         with self._bell:
             self._stopping = True
             self._bell.notify_all()
+
+    def _take_in_the_end(self, worker: Worker, group: Sequence[tuple[MQTTMessage, int]]) -> None:
+        """Take a group in; while the disk refuses, it waits unacknowledged, and the rest behind it.
+
+        To end instead would begin again into the same full disk, and forget who is connected.
+        """
+        failing = False
+        while not self._stopping:
+            try:
+                if self._now_ms() - self._leased_ms > LEASE_MS // 3:
+                    worker.lease = self._lease(worker.store)
+                    self._leased_ms = self._now_ms()
+                self._take(worker, group)
+            except sqlite3.OperationalError as problem:
+                if not failing:
+                    log.warning("ingest.failing why=%s", problem)
+                failing = True
+                with self._bell:
+                    self._bell.wait_for(lambda: self._stopping, _RETRY_S)
+                continue
+            if failing:
+                log.info("ingest.recovered")
+            return
 
     def _take(self, worker: Worker, group: Sequence[tuple[MQTTMessage, int]]) -> None:
         messages = [Message(one.topic, bytes(one.payload), at_ms) for one, at_ms in group]

@@ -141,30 +141,24 @@ class Worker:
 
     def _greet(self, device: str, birth: Birth) -> list[Reply]:
         """Tell a device what is held of each of its streams, and the epoch that holds."""
-        return [
-            self._reply(
-                device,
-                self._ack(
-                    self.store.control.ledger(Key(device, store.store_id, lane.stream)),
-                    store.store_id,
-                    lane.stream,
-                ),
-            )
+        keys = [
+            Key(device, store.store_id, lane.stream)
             for store in birth.stores
             for lane in store.streams
         ]
+        return [self._reply(device, self._ack(key, self.store.control.ledger(key))) for key in keys]
 
     def _acknowledge(self, outcome: Outcome) -> Reply:
         one = outcome.admission
-        self.counts.stored += len(one.rows) - len(outcome.fork)
+        self.counts.stored += len(one.rows) - len(outcome.fork) - outcome.duplicates
+        self.counts.duplicates += outcome.duplicates
         self.counts.quarantined += len(outcome.fork)
         self.counts.refused += len(one.refused)
         return self._reply(
             one.key.device,
             self._ack(
+                one.key,
                 outcome.ledger,
-                one.key.store_id,
-                Stream(one.key.stream),
                 got=(one.digest,),
                 refused=tuple((seq, reason) for seq, reason, *_ in one.refused),
                 fork=outcome.fork,
@@ -173,25 +167,24 @@ class Worker:
 
     def _ack(
         self,
+        key: Key,
         ledger: Ledger,
-        store_id: str,
-        stream: Stream,
         *,
         got: tuple[str, ...] = (),
         refused: tuple[tuple[int, str], ...] = (),
         fork: RangeSet = NOTHING,
     ) -> Ack:
         control = self.store.control
-        known = ledger.known
-        upto = known.upto()
+        held = control.held(key, ledger)
+        upto = held.upto()
         return Ack(
             center_id=control.center_id,
             epoch=control.epoch,
-            store_id=store_id,
-            stream=stream,
+            store_id=key.store_id,
+            stream=Stream(key.stream),
             got=got,
             upto=upto,
-            have=(known - RangeSet.span(1, upto)).ranges[-MAX_HAVE:],
+            have=(held - RangeSet.span(1, upto)).ranges[-MAX_HAVE:],
             refused=refused,
             fork=fork.ranges,
         )

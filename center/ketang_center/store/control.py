@@ -10,7 +10,7 @@ from ketang_center.store.partitions import Key
 from ketang_contract.errors import KetangError
 from ketang_contract.ids import new_store_id
 from ketang_contract.ledger import Ledger
-from ketang_contract.ranges import RangeSet
+from ketang_contract.ranges import NOTHING, RangeSet
 
 DEAD_LETTERS_KEPT = 10_000
 CHANGES_KEPT = 10_000
@@ -21,6 +21,9 @@ CREATE TABLE IF NOT EXISTS lease (
 CREATE TABLE IF NOT EXISTS account (
   device TEXT, store TEXT, stream TEXT, head INTEGER NOT NULL, stored TEXT NOT NULL,
   dropped TEXT NOT NULL, refused TEXT NOT NULL, quarantined INTEGER NOT NULL,
+  PRIMARY KEY (device, store, stream)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS restored (
+  device TEXT, store TEXT, stream TEXT, stored TEXT NOT NULL,
   PRIMARY KEY (device, store, stream)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS dirty (
   device TEXT, subject TEXT, hour INTEGER, mark INTEGER NOT NULL,
@@ -89,8 +92,20 @@ class Control:
         return int(str(self._meta("epoch")))
 
     def begin_epoch(self, unix_s: int) -> None:
-        """After a restore: make devices compare notes. No epoch given out since is repeated."""
+        """After a restore: make devices compare notes. No epoch given out since is repeated.
+
+        What the backup held is kept apart: what comes from now on may be another copy's content of
+        a number, and would keep a device from sending its own again. What came after an earlier
+        restore does not count either: a device may have slept through that one.
+        """
         with self.transaction():
+            kept = self.db.execute("SELECT device, store, stream, stored FROM account").fetchall()
+            held = [
+                (*name, _text(self._held(Key(*name), _ranges(stored)) & _ranges(stored)))
+                for *name, stored in kept
+            ]
+            self.db.execute("DELETE FROM restored")
+            self.db.executemany("INSERT INTO restored VALUES (?, ?, ?, ?)", held)
             self.db.execute(
                 "UPDATE meta SET value = ? WHERE key = 'epoch'",
                 (max(self.epoch + 1, unix_s),),
@@ -138,6 +153,31 @@ class Control:
             (key.device, key.store_id, key.stream),
         ).fetchone()
         return ledger_from_row(row) if row else Ledger()
+
+    def held(self, key: Key, ledger: Ledger) -> RangeSet:
+        """What a device that meets this epoch first need not send again."""
+        return self._held(key, ledger.known)
+
+    def _held(self, key: Key, known: RangeSet) -> RangeSet:
+        """All that is known, or after a restore what was stored ever since before the first."""
+        if self.epoch == 1:
+            return known
+        row = self.db.execute(
+            "SELECT stored FROM restored WHERE device = ? AND store = ? AND stream = ?",
+            (key.device, key.store_id, key.stream),
+        ).fetchone()
+        return _ranges(row[0]) if row else RangeSet()
+
+    def knows_another_store(self, key: Key) -> bool:
+        """Whether this database was restored, and has another store of the device."""
+        return (
+            self.epoch != 1
+            and self.db.execute(
+                "SELECT 1 FROM account WHERE device = ? AND store != ? LIMIT 1",
+                (key.device, key.store_id),
+            ).fetchone()
+            is not None
+        )
 
     def set_ledger(self, key: Key, ledger: Ledger) -> None:
         """Keep what is known of a key's numbers."""
@@ -266,4 +306,6 @@ def _text(seqs: RangeSet) -> str:
 
 
 def _ranges(text: str) -> RangeSet:
+    if text == "[]":
+        return NOTHING
     return RangeSet(tuple((first, last) for first, last in json.loads(text)))

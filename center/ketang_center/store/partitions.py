@@ -9,6 +9,7 @@ import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 from ketang_contract.ranges import RangeSet
 from ketang_contract.records import Record, TimeQuality
@@ -40,9 +41,12 @@ class Key:
     stream: str
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One record on its way into a partition. Times are UTC milliseconds."""
+class Row(NamedTuple):
+    """One record on its way into a partition. Times are UTC milliseconds.
+
+    A tuple, since one is made for each record and a frozen dataclass costs three times as much.
+    From ``subject`` on the order is that of the table's columns.
+    """
 
     seq: int
     slot: int
@@ -95,6 +99,10 @@ class Partitions:
 
     def begin(self, day: int) -> sqlite3.Connection:
         """Return the day's connection inside a write transaction."""
+        if day not in self._touched and len(self._touched) >= self._most_open:
+            # A batch may name a thousand days, each a file held open. What is durable early has its
+            # journal entry, so it is completed whatever becomes of the rest.
+            self.commit()
         db = self.connection(day)
         if day not in self._touched:
             db.execute("BEGIN IMMEDIATE")
@@ -104,44 +112,28 @@ class Partitions:
             )
         return db
 
-    def insert(self, key: Key, rows: list[Row]) -> list[Row]:
-        """Write rows of one day; return those whose place already holds other content.
+    def insert(self, key: Key, rows: list[Row]) -> tuple[int, list[Row]]:
+        """Write rows of one day; say how many were new, and which places hold other content.
 
         The same content already there, a row without its mark, counts as written.
         """
         day = day_of(rows[0].slot)
         db = self.begin(day)
         before = db.total_changes
-        db.executemany(
-            _INSERT,
-            [
-                (
-                    row.slot,
-                    key.device,
-                    key.store_id,
-                    key.stream,
-                    row.seq,
-                    row.subject,
-                    row.true_ms,
-                    row.received_ms,
-                    row.clock_suspect,
-                    row.digest,
-                    row.line,
-                )
-                for row in rows
-            ],
-        )
+        name = (key.device, key.store_id, key.stream)
+        db.executemany(_INSERT, [(row.slot, *name, row.seq, *row[2:]) for row in rows])
         different: list[Row] = []
-        if db.total_changes - before < len(rows):
+        inserted = db.total_changes - before
+        if inserted < len(rows):
             different = [row for row in rows if self.digest_at(key, row) != row.digest]
         marks = self._fresh_marks.setdefault(day, [])
         for first, last in RangeSet.of_numbers(row.seq for row in rows).ranges:
             made = db.execute(
                 "INSERT INTO mark (device, store, stream, first, last) VALUES (?, ?, ?, ?, ?)",
-                (key.device, key.store_id, key.stream, first, last),
+                (*name, first, last),
             )
             marks.append(int(made.lastrowid or 0))
-        return different
+        return inserted, different
 
     def digest_at(self, key: Key, row: Row) -> bytes | None:
         """Digest of what stands in a row's own place, or None."""
@@ -178,7 +170,9 @@ class Partitions:
     def rollback(self) -> None:
         """Forget everything written since the last commit."""
         for day in self._touched:
-            self._open[day].execute("ROLLBACK")
+            # a full disk ends a transaction by itself; an earlier file's may be committed by now
+            if self._open[day].in_transaction:
+                self._open[day].execute("ROLLBACK")
         self._touched.clear()
         self._fresh_marks.clear()
 
@@ -193,16 +187,37 @@ class Partitions:
         self._fresh_marks.clear()
 
     def unmerged(self) -> list[tuple[int, int, Key, RangeSet]]:
-        """Return ``(day, mark, key, seqs)`` written and not known to be in the control database."""
+        """Return ``(day, mark, key, seqs)`` written and not known to be in the control database.
+
+        It waits for each day's writer, who may have begun under an earlier lease.
+        """
         merged = {(day, no) for day, numbers in self._merged_marks.items() for no in numbers}
         return [
             (day, no, Key(device, store, stream), RangeSet.span(first, last))
             for day in self.days()
-            for no, device, store, stream, first, last in self.connection(day)
-            .execute("SELECT no, device, store, stream, first, last FROM mark")
-            .fetchall()
+            for no, device, store, stream, first, last in self._journal(day)
             if (day, no) not in merged
         ]
+
+    def numbers(self, day: int) -> dict[Key, RangeSet]:
+        """Return what stands in a day's file, by key."""
+        found: dict[Key, list[tuple[int, int]]] = {}
+        for device, store, stream, seq in self.connection(day).execute(
+            "SELECT device, store, stream, seq FROM row"
+        ):
+            spans = found.setdefault(Key(device, store, stream), [])
+            if spans and spans[-1][1] == seq - 1:
+                spans[-1] = (spans[-1][0], seq)
+            else:
+                spans.append((seq, seq))
+        return {key: RangeSet.of(spans) for key, spans in found.items()}
+
+    def _journal(self, day: int) -> list[tuple[int, str, str, str, int, int]]:
+        db = self.connection(day)
+        db.execute("BEGIN IMMEDIATE")
+        found = db.execute("SELECT no, device, store, stream, first, last FROM mark").fetchall()
+        db.execute("COMMIT")
+        return found
 
     def forget(self, marks: list[tuple[int, int]]) -> None:
         """Remove ``(day, mark)`` entries that the control database has by now."""

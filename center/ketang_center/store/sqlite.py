@@ -53,6 +53,8 @@ class Outcome:
     admission: Admission
     fork: RangeSet
     ledger: Ledger
+    duplicates: int
+    """Rows that stood there already, with the same content."""
 
 
 class Store:
@@ -103,9 +105,30 @@ class Store:
             return
         with self.control.transaction():
             for day, _, key, seqs in left:
-                self.control.set_ledger(key, self.control.ledger(key).with_stored(seqs))
+                known = self.control.ledger(key).with_stored(seqs).with_head(seqs.last)
+                self.control.set_ledger(key, known)
                 self.control.mark_dirty(key.device, self.partitions.hours(day, key, seqs))
         self.partitions.forget([(day, no) for day, no, _, _ in left])
+
+    def begin_epoch(self, unix_s: int) -> None:
+        """After a restore, before any lease: every row gets its mark, then devices compare notes.
+
+        The backup took the rows after the control database, so it holds rows that this one never
+        heard of; a device that is gone by now will not send them again.
+        """
+        for day in self.partitions.days():
+            for key, seqs in self.partitions.numbers(day).items():
+                ledger = self.control.ledger(key)
+                unknown = seqs - ledger.stored
+                if unknown:
+                    with self.control.transaction():
+                        self.control.set_ledger(
+                            key, ledger.with_stored(unknown).with_head(unknown.last)
+                        )
+                        self.control.mark_dirty(
+                            key.device, self.partitions.hours(day, key, unknown)
+                        )
+        self.control.begin_epoch(unix_s)
 
     def admit(self, admissions: Sequence[Admission], lease: Lease) -> list[Outcome]:
         """Make batches durable, once each record, and say what became of them.
@@ -117,10 +140,14 @@ class Store:
         before = {key: self.control.ledger(key) for key in keys}
         after = dict(before)
         forks: list[list[Row]] = []
+        new: list[int] = []
         try:
             for one in admissions:
-                after[one.key], different = self._write(one, after[one.key])
+                after[one.key], different, count = self._write(one, after[one.key])
                 forks.append(different)
+                new.append(count)
+            # Under the days' locks: a worker that took over passes each of them before it reads.
+            self._check_lease(keys, lease)
             self.partitions.commit()
         except BaseException:
             self.partitions.rollback()
@@ -133,8 +160,13 @@ class Store:
             raise
         self.partitions.merged()
         return [
-            Outcome(one, RangeSet.of_numbers(row.seq for row in different), after[one.key])
-            for one, different in zip(admissions, forks, strict=True)
+            Outcome(
+                one,
+                RangeSet.of_numbers(row.seq for row in different),
+                after[one.key],
+                len(one.rows) - len(different) - count,
+            )
+            for one, different, count in zip(admissions, forks, new, strict=True)
         ]
 
     def _merge(
@@ -145,9 +177,8 @@ class Store:
         before: dict[Key, Ledger],
         after: dict[Key, Ledger],
     ) -> None:
+        self._check_lease(before, lease)
         for key, known in before.items():
-            shard = shard_of(key.device)
-            self.control.check_lease(shard, lease.worker, lease.epochs.get(shard, 0))
             if self.control.ledger(key) != known:
                 raise LeaseLost(f"the ledger of {key.device} changed meanwhile")
         for one, different in zip(admissions, forks, strict=True):
@@ -155,23 +186,33 @@ class Store:
         for key, ledger in after.items():
             self.control.set_ledger(key, ledger)
 
-    def _write(self, one: Admission, ledger: Ledger) -> tuple[Ledger, list[Row]]:
-        """Insert what is new; return the rows whose number was used by other content."""
+    def _check_lease(self, keys: Iterable[Key], lease: Lease) -> None:
+        for shard in {shard_of(key.device) for key in keys}:
+            self.control.check_lease(shard, lease.worker, lease.epochs.get(shard, 0))
+
+    def _write(self, one: Admission, ledger: Ledger) -> tuple[Ledger, list[Row], int]:
+        """Insert what is new; return the rows whose number has other content, and how many came."""
         different: list[Row] = []
         new: list[Row] = []
+        numbers = RangeSet.of_numbers(row.seq for row in one.rows)
+        seen = numbers & ledger.stored
+        # After a restore a forked store may be known again before the numbers it was forked from.
+        forked = one.forked or self.control.knows_another_store(one.key)
         for row in one.rows:
-            if row.seq in ledger.stored:
+            if seen and row.seq in seen:
                 if self._digest_at(one.key, row) != row.digest:
                     different.append(row)
-            elif not (one.forked and self._stands_elsewhere(one.key, row)):
+            elif not (forked and self._stands_elsewhere(one.key, row)):
                 new.append(row)
-        numbers = RangeSet.of_numbers(row.seq for row in one.rows)
         new.sort(key=lambda row: row.slot)
+        inserted = 0
         for _, rows in groupby(new, key=lambda row: day_of(row.slot)):
-            different += self.partitions.insert(one.key, list(rows))
+            came, others = self.partitions.insert(one.key, list(rows))
+            inserted += came
+            different += others
         # A disk that went back in time sends again what it had moved to a forked store before.
         different = [row for row in different if not self._stands_elsewhere(one.key, row)]
-        return ledger.with_head(one.head).with_stored(numbers), different
+        return ledger.with_head(one.head).with_stored(numbers), different, inserted
 
     def _stands_elsewhere(self, key: Key, row: Row) -> bool:
         return self.partitions.holds_content(key.device, row, key.store_id)

@@ -113,6 +113,26 @@ def test_an_answer_after_the_resend_still_counts(desk):
     assert not desk.spool.pending(desk.lane)
 
 
+def test_a_greeting_sends_again_what_the_centre_missed_and_gives_the_newest_a_short_while(desk):
+    desk.create(5)
+    desk.send(10)
+    desk.create(5)
+    desk.send(19)
+    desk.ack(20)
+    assert [one.seqs for _, one in desk.send(20)] == [((1, 5),)]
+    assert not desk.send(24)
+    assert [one.seqs for _, one in desk.send(25)] == [((6, 10),)]
+    assert not desk.send(49), "the next waits are the ordinary ones"
+
+
+def test_what_is_answered_after_a_greeting_is_not_sent_again(desk):
+    desk.create(5)
+    [(digest, _)] = desk.send(19)
+    desk.ack(20)
+    desk.ack(22, got=(digest,))
+    assert not desk.send(60)
+
+
 def test_an_unreadable_frame_is_halved_until_one_record_is_to_blame(desk):
     desk.create(4)
     frames = desk.send()

@@ -139,3 +139,56 @@ def test_the_reserve_takes_real_room_and_gives_it_back(tmp_path):
     assert reserve.path.stat().st_blocks * 512 >= 2 << 20
     reserve.release()
     assert not reserve.path.exists()
+
+
+def test_acknowledgements_of_an_hour_are_one_range_and_a_day_has_few(spool):
+    spool.append([host()] * 600)
+    ops = lane(spool, Stream.OPS)
+    for at in range(288):
+        spool.mark_acked(ops, RangeSet.span(2 * at + 1, 2 * at + 2), DAY_MS + at * 300_000)
+    rows = spool._db.execute("SELECT count(*) FROM fate").fetchone()[0]
+    assert rows == 24
+    assert spool.pending(ops) == RangeSet.span(577, 600)
+    assert spool.let_go(ops, DAY_MS + 3_600_000) == 24
+    assert spool.let_go(ops, DAY_MS + 3_600_000) == 0
+
+
+def test_lines_are_let_go_in_portions(spool):
+    spool.append([host()] * 100)
+    ops = lane(spool, Stream.OPS)
+    spool.mark_acked(ops, RangeSet.of([(1, 40), (51, 100)]), 0)
+    assert spool.let_go(ops, 1, most=60) == 60
+    assert [seq for seq, _ in spool.read(ops, RangeSet.span(1, 100))] == [
+        *range(41, 51),
+        *range(71, 101),
+    ]
+    assert spool.let_go(ops, 1, most=60) == 30
+
+
+def test_a_loss_that_grew_while_it_was_told_is_told_again_whole(spool):
+    spool.append([host()] * 20)
+    ops = lane(spool, Stream.OPS)
+    spool.mark_lost(ops, RangeSet.span(1, 5), DropReason.EVICTED, 0)
+    on_its_way = spool.untold(ops)
+    spool.mark_lost(ops, RangeSet.span(6, 9), DropReason.EVICTED, 0)
+    spool.mark_told(ops, on_its_way)
+    assert spool.untold(ops) == [Loss(1, 9, DropReason.EVICTED)]
+    spool.mark_told(ops, spool.untold(ops))
+    spool.mark_lost(ops, RangeSet.span(10, 12), DropReason.EVICTED, 0)
+    assert spool.untold(ops) == [Loss(10, 12, DropReason.EVICTED)]
+
+
+def test_a_file_kept_to_its_size_takes_records_only_where_others_went(spool):
+    spool.append([host()] * 2000)
+    ops = lane(spool, Stream.OPS)
+    spool.hold_size(held=True)
+    pages = spool._db.execute("PRAGMA page_count").fetchone()[0]
+    with pytest.raises(sqlite3.OperationalError):
+        spool.append([host()] * 500)
+    assert spool.head(ops) == 2000
+    make_room(spool, spool.used_bytes() - 200_000, 0)
+    spool.append([host()] * 500)
+    assert spool._db.execute("PRAGMA page_count").fetchone()[0] == pages
+    spool.hold_size(held=False)
+    spool.append([host()] * 2000)
+    assert spool.head(ops) == 4500

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import ketang_profiles
+from ketang_contract import tables
 from ketang_contract.errors import BadInput
 from ketang_contract.records import Category
 from ketang_profiles import profile
@@ -196,7 +197,7 @@ def test_a_file_that_is_no_text_or_not_there_is_told_so(tmp_path):
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(BadInput, match="not UTF-8"):
         profile.read(path)
-    path.write_bytes(b"#" * (profile._MAX_FILE_BYTES + 1))
+    path.write_bytes(b"#" * (tables.MAX_FILE_BYTES + 1))
     with pytest.raises(BadInput, match="larger than"):
         profile.read(path)
     path.write_bytes(b"a = " + b"[" * 5000)

@@ -1,0 +1,1 @@
+"""The page a device shows of itself, to whoever sits in front of it."""

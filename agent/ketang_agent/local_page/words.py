@@ -1,0 +1,231 @@
+"""The page's own words, in both languages; loaded only when the page is asked for."""
+
+from collections.abc import Mapping
+
+LANGUAGES = ("zh", "en")
+HTML_LANG = {"zh": "zh-CN", "en": "en"}
+
+_ZH: Mapping[str, str] = {
+    "title": "本机上报情况",
+    "skip": "跳到正文",
+    "other": "English",
+    "lead": "这台设备运行着“课堂”程序，向教育主管部门说明终端是否得到使用。这里可以看到它记录什么、"
+    "发送了什么。它不记录姓名、账号、网址、窗口标题、按键、声音或图像。",
+    "now": "现在",
+    "connected": "已连接到区域中心（{broker}），从 {since} 起",
+    "not_connected": "未连接到区域中心（{broker}），从 {since} 起。记录存在本机，连上后自动补发",
+    "never_connected": "尚未连接到区域中心（{broker}）。记录存在本机，连上后自动补发",
+    "acked": "中心最近一次确认收到",
+    "acked_none": "本次启动以来还没有",
+    "waiting": "等待中心确认的记录",
+    "waiting_none": "没有，全部已送达",
+    "records": "{n} 条",
+    "window": "当前统计时段",
+    "window_says": "{at} 结束，之后几分钟内送出",
+    "buffer": "本机缓存",
+    "buffer_says": "已用 {used}，上限 {cap}",
+    "faults": "目前的问题",
+    "faults_none": "没有",
+    "clock": "时钟",
+    "clock_synced": "已与时间服务器对准",
+    "clock_free": "没有与时间服务器对准",
+    "clock_bad": "不正确，请校准本机时间",
+    "device": "设备",
+    "version": "程序版本",
+    "running": "运行自",
+    "as_of": "以上是 {at} 的情况。",
+    "people": "统计教室人数",
+    "camera_off": "未启用。本机不使用摄像头。",
+    "camera_counting": "正在统计。图像只在内存中处理，不保存、不外传，不识别任何人。",
+    "camera_stopped": "已在本机停止。任何远程设置都不能重新打开。",
+    "camera_failed": "出现故障，没有在统计。",
+    "switch_off": "本机开关：已停止。任何远程设置都不能重新打开。",
+    "switch_on": "本机开关：未停止。任何人都可以在这里停止统计人数，两秒内生效。",
+    "switch_unused": "任何人都可以预先在这里停止：以后即使启用，本机也不会统计人数。",
+    "stop": "停止统计人数",
+    "stop_note": "停止后，只有本机管理员可以重新允许。",
+    "start": "重新允许统计人数",
+    "start_no": "只有本机管理员（root 或本程序的服务账号）可以重新允许。",
+    "collected": "记录什么，为了什么",
+    "collected_lead": "每五分钟汇总一次，只有下面这些项目，其他一概不收。点开可以看到每一项。",
+    "every": "每条记录都带有",
+    "field": "项目",
+    "purpose": "含义",
+    "every_s": "每 {n} 秒看一次",
+    "every_min": "每 {n} 分钟看一次",
+    "not_here": "本机不收集",
+    "r_ok": "正常",
+    "r_not_yet": "还没有看过",
+    "r_not_applicable": "本机没有这项条件",
+    "r_failing": "读取失败",
+    "totals": "到目前为止的总数",
+    "totals_of": "类别",
+    "s_event": "事件",
+    "s_use": "使用情况与人数",
+    "s_ops": "运行、网络、型号、安全",
+    "t_made": "已记录",
+    "t_acked": "中心已确认",
+    "t_waiting": "等待中",
+    "t_lost": "丢失",
+    "losses": "丢失原因",
+    "l_evicted": "缓存已满，舍去最旧的",
+    "l_damaged": "文件损坏，无法挽救",
+    "l_expired": "中心恢复后索取，本机已按期删除",
+    "l_unreadable": "中心无法读取",
+    "sent": "发送了什么",
+    "sent_own": "您本次登录（{since} 起）期间产生并已送达的记录",
+    "sent_admin": "您是本机管理员：最近七天送达的全部记录",
+    "sent_nobody": "无法确认您的登录会话，所以只显示上面的项目、用途和总数。本次登录期间的原始记录"
+    "只给登录者本人看，七天的原始记录只给本机管理员看。",
+    "sent_none": "还没有。",
+    "sent_all": "查看全部",
+    "sent_some": "最近 {n} 条，一字不差：",
+    "sent_at": "确认时间",
+    "sent_what": "内容",
+    "sent_line": "原文",
+    "older": "更早的",
+    "newer": "较新的",
+    "back": "返回",
+    "unreadable": "现在读不到本机缓存，请稍后再试。",
+    "contact": "联系谁",
+    "contact_none": "请联系学校信息技术负责人。"
+    "数据由学校和教育主管部门负责；如有异议，可以向学校提出。",
+    "contact_is": "{who}。数据由学校和教育主管部门负责；如有异议，可以向学校提出。",
+    "not_from_here": "请求不是从本页发出的，没有执行。请返回本页再试。",
+    "not_allowed": "只有本机管理员可以重新允许统计人数，没有改变。",
+    "not_saved": "统计已停止，但没能存盘（磁盘可能已满）：本程序重新启动后请再停止一次。",
+    "not_released": "没能存盘，统计仍是停止状态。",
+    "not_found": "没有这个页面。",
+    "starting": "程序正在启动，请稍后刷新。",
+}
+_EN: Mapping[str, str] = {
+    "title": "What this device reports",
+    "skip": "Skip to content",
+    "other": "中文",
+    "lead": "This device runs Ketang, which tells the education authority whether terminals are "
+    "used. Here you see what it records and what it has sent. It records no names, accounts, web "
+    "addresses, window titles, keystrokes, sound or pictures.",
+    "now": "Now",
+    "connected": "Connected to the regional centre ({broker}) since {since}",
+    "not_connected": "Not connected to the regional centre ({broker}) since {since}. Records are "
+    "kept here and sent once it is back",
+    "never_connected": "Not yet connected to the regional centre ({broker}). Records are kept here "
+    "and sent once it is",
+    "acked": "Last confirmed by the centre",
+    "acked_none": "not since this program started",
+    "waiting": "Records waiting for the centre",
+    "waiting_none": "none, all have arrived",
+    "records": "{n}",
+    "window": "Running window",
+    "window_says": "closes at {at}, sent within minutes after",
+    "buffer": "Kept on this device",
+    "buffer_says": "{used} of at most {cap}",
+    "faults": "Problems now",
+    "faults_none": "none",
+    "clock": "Clock",
+    "clock_synced": "kept right by a time server",
+    "clock_free": "not kept by a time server",
+    "clock_bad": "wrong: please set this machine's time",
+    "device": "Device",
+    "version": "Version",
+    "running": "Running since",
+    "as_of": "This is how it was at {at}.",
+    "people": "Counting people in the room",
+    "camera_off": "Not in use. This device uses no camera.",
+    "camera_counting": "On. Pictures are handled in memory only, never kept, never sent, and "
+    "nobody is recognised.",
+    "camera_stopped": "Stopped here. Nothing remote can turn it on again.",
+    "camera_failed": "Out of order; nobody is being counted.",
+    "switch_off": "Switch on this device: stopped. Nothing remote can turn it on again.",
+    "switch_on": "Switch on this device: not stopped. Anyone may stop the counting here; it takes "
+    "effect within two seconds.",
+    "switch_unused": "Anyone may forbid it here beforehand: then nobody is counted, even if it is "
+    "turned on later.",
+    "stop": "Stop counting people",
+    "stop_note": "Once stopped, only an administrator of this machine can allow it again.",
+    "start": "Allow counting again",
+    "start_no": "Only an administrator of this machine (root or this program's service account) "
+    "can allow it again.",
+    "collected": "What is recorded, and why",
+    "collected_lead": "Summed up every five minutes. These fields and nothing else; open a line "
+    "to see each one.",
+    "every": "Every record carries",
+    "field": "Field",
+    "purpose": "Meaning",
+    "every_s": "looked at every {n} s",
+    "every_min": "looked at every {n} min",
+    "not_here": "not collected on this device",
+    "r_ok": "working",
+    "r_not_yet": "not looked at yet",
+    "r_not_applicable": "this device lacks it",
+    "r_failing": "cannot be read",
+    "totals": "Totals so far",
+    "totals_of": "Class",
+    "s_event": "events",
+    "s_use": "use and people counted",
+    "s_ops": "machine, network, model, security",
+    "t_made": "recorded",
+    "t_acked": "confirmed by the centre",
+    "t_waiting": "waiting",
+    "t_lost": "lost",
+    "losses": "Why records were lost",
+    "l_evicted": "buffer full, the oldest went",
+    "l_damaged": "file damaged beyond rescue",
+    "l_expired": "asked for by a restored centre after they were deleted in due time",
+    "l_unreadable": "the centre could not read them",
+    "sent": "What was sent",
+    "sent_own": "Records made and delivered during your own login session (since {since})",
+    "sent_admin": "You administer this machine: everything delivered in the last seven days",
+    "sent_nobody": "Your login session could not be told, so you see fields, purposes and totals. "
+    "The records themselves are shown to the person logged in for their own session, and for "
+    "seven days to an administrator of this machine.",
+    "sent_none": "Nothing yet.",
+    "sent_all": "See all of them",
+    "sent_some": "The latest {n}, letter for letter:",
+    "sent_at": "Confirmed",
+    "sent_what": "What",
+    "sent_line": "As sent",
+    "older": "Older",
+    "newer": "Newer",
+    "back": "Back",
+    "unreadable": "The buffer cannot be read now; please try again in a moment.",
+    "contact": "Whom to ask",
+    "contact_none": "Please ask the school's IT staff. The school and the education authority are "
+    "responsible for the data; objections go to the school.",
+    "contact_is": "{who}. The school and the education authority are responsible for the data; "
+    "objections go to the school.",
+    "not_from_here": "The request did not come from this page and was not carried out. Please go "
+    "back to the page and try again.",
+    "not_allowed": "Only an administrator of this machine can allow counting again. Nothing was "
+    "changed.",
+    "not_saved": "Counting is stopped, but that could not be saved (is the disk full?): stop it "
+    "once more after this program restarts.",
+    "not_released": "It could not be saved; counting stays stopped.",
+    "not_found": "There is no such page.",
+    "starting": "The program is starting; please reload in a moment.",
+}
+WORDS: Mapping[str, Mapping[str, str]] = {"zh": _ZH, "en": _EN}
+
+FAULTS: Mapping[str, tuple[str, str]] = {
+    "spool_full": ("缓存已满，最旧的记录被舍去", "the buffer was full, the oldest records went"),
+    "spool_failing": ("磁盘无法写入记录", "the disk takes no records"),
+    "spool_pinned": ("有别的程序占住缓存文件", "another program holds the buffer's file"),
+    "disk_low": ("磁盘剩余不到 10%", "less than 10 % of the disk is free"),
+    "too_hot": ("温度过高（85 ℃ 以上已十分钟）", "too hot (over 85 °C for ten minutes)"),
+    "battery_worn": ("电池老化（不到设计容量的 60%）", "battery worn (under 60 % of its design)"),
+    "collector_failing": ("有项目读取失败", "something cannot be read"),
+    "worker_failing": ("人数统计程序反复出错", "the counting program keeps failing"),
+    "clock_wrong": ("本机时间不正确", "this machine's clock is wrong"),
+    "records_refused": ("中心拒收了部分记录", "the centre refused some records"),
+}
+
+
+def language_of(asked: str | None, accepted: str) -> str:
+    """Choose a language: the one asked for, else the browser's first that is here, else Chinese."""
+    if asked in LANGUAGES:
+        return asked
+    for part in accepted.split(",")[:16]:
+        primary = part.partition(";")[0].strip().lower().partition("-")[0]
+        if primary in LANGUAGES:
+            return primary
+    return "zh"

@@ -1,0 +1,158 @@
+"""The centre on one machine: ingest, rollups and console, each on its own thread and connections.
+
+If one of them ends by mistake the whole process ends with an error, so that whoever started it
+starts it again: a console that shows figures nobody computes any more would be a lie.
+"""
+
+import logging
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from ketang_center.access.audit import Audit
+from ketang_center.access.scope import Scope
+from ketang_center.ingest.subscriber import Subscriber
+from ketang_center.ingest.worker import Counts
+from ketang_center.metrics.rollup import Rollup, RollupReader
+from ketang_center.registry.database import Registry
+from ketang_center.settings import Settings
+from ketang_center.store.control import Control
+from ketang_center.store.reading import StoreReader
+from ketang_center.view_values import Context
+from ketang_center.web.server import ConsoleServer, console
+from ketang_contract.errors import BadInput
+
+log = logging.getLogger("ketang.center")
+
+_REST_S = 0.5
+"""Between two looks for changed buckets: what a page may lag behind the rows."""
+_BUCKETS = 100
+_GIVE_WAY = 4
+"""While ingest is behind, rollups rest this many times as long as they worked."""
+_JOIN_S = 20.0
+
+
+class Center:
+    """``Center(settings).run()`` serves until SIGTERM or SIGINT, and returns the exit status."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._subscriber = Subscriber(settings.ear, settings.data_dir)
+        self._stopping = threading.Event()
+        self._failed = False
+        self._server: ConsoleServer | None = None
+
+    @property
+    def counts(self) -> Counts:
+        """What ingest has done since the start."""
+        worker = self._subscriber.worker
+        return worker.counts if worker else Counts()
+
+    def run(self) -> int:
+        """Start everything, serve, and end in order: 0, or 1 when a part failed."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.stop())
+        threads = [
+            threading.Thread(target=self._guarded, args=(name, part), name=f"ketang-{name}")
+            for name, part in (("ingest", self._subscriber.run), ("rollup", self._roll_up))
+        ]
+        with self._context() as context:
+            self._server = console(context, self._settings.web_host, self._settings.web_port)
+            for thread in threads:
+                thread.start()
+            try:
+                if not self._stopping.is_set():
+                    self._server.run()
+                self._failed |= not self._stopping.is_set()
+            finally:
+                self.stop()
+                for thread in threads:
+                    thread.join(_JOIN_S)
+        return int(self._failed or any(thread.is_alive() for thread in threads))
+
+    def stop(self) -> None:
+        """Let every part finish what it has at hand. Safe in a signal handler."""
+        self._stopping.set()
+        self._subscriber.stop()
+        if self._server is not None:
+            self._server.should_exit = True
+
+    def _guarded(self, name: str, part: Callable[[], None]) -> None:
+        try:
+            part()
+        except Exception:
+            log.exception("center.part_failed name=%s", name)
+            self._failed = True
+        finally:
+            self.stop()
+
+    def _roll_up(self) -> None:
+        folder = self._settings.data_dir
+        with (
+            StoreReader(folder) as reading,
+            Registry(folder / "registry.db") as registry,
+            Rollup(reading, folder / "rollup.db", registry) as rollup,
+        ):
+            while not self._stopping.is_set():
+                began_s = time.monotonic()
+                try:
+                    done = rollup.step(_BUCKETS)
+                except sqlite3.OperationalError as problem:
+                    # Ingest holds the write lock, or the disk is full: the marks stay, try again.
+                    log.warning("rollup.waiting why=%s", problem)
+                    done = 0
+                if not done:
+                    self._stopping.wait(_REST_S)
+                elif self._subscriber.behind:
+                    # Both share one interpreter: devices that wait for an answer come first.
+                    self._stopping.wait(_GIVE_WAY * (time.monotonic() - began_s))
+
+    @contextmanager
+    def _context(self) -> Iterator[Context]:
+        settings, folder = self._settings, self._settings.data_dir
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            registry = stack.enter_context(Registry(folder / "registry.db"))
+            rollups = RollupReader(folder / "rollup.db")
+            stack.callback(rollups.close)
+            audit = Audit(folder / "audit.db")
+            stack.callback(audit.close)
+            yield Context(
+                registry=registry,
+                rollups=rollups,
+                reading=stack.enter_context(StoreReader(folder)),
+                clock=lambda: time.time_ns() // 10**6,
+                home=_home(registry, settings.home),
+                demo=settings.demo,
+                own_device=settings.own_device or None,
+                audit=audit,
+            )
+
+
+def center_id(settings: Settings) -> str:
+    """Return the name this centre signs its acknowledgements with; made at the first call."""
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    control = Control(settings.data_dir / "control.db")
+    try:
+        return control.center_id
+    finally:
+        control.close()
+
+
+def _home(registry: Registry, unit: str) -> Scope:
+    """The scope of a viewer who has chosen nothing.
+
+    Raises:
+        BadInput: the registry has no such unit, or is empty.
+    """
+    tree = registry.tree()
+    roots = tree.roots()
+    chosen = unit or (roots[0].id if roots else "")
+    if not chosen:
+        raise BadInput("the registry is empty: load the region's units and devices first")
+    if chosen not in tree:
+        raise BadInput(f"home: the registry has no unit {chosen!r}")
+    return Scope(tree[chosen].level, chosen)

@@ -1,0 +1,1 @@
+"""Scripts that make the shipped ONNX files from public weights. Never imported by the agent."""
