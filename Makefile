@@ -21,7 +21,6 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.ready-demo ## Start the demo: broker, centre, this machine's agent, three simulated schools
-	@test -f cli/ketang_cli/demo.py || { echo "the demo is not there yet; what works today: README.md" >&2; exit 1; }
 	@$(BIN)/ketang demo $(ARGS)
 
 test: $(VENV)/.ready-dev parts ## Run the tests; says first which outside parts are missing
@@ -39,15 +38,13 @@ check: $(VENV)/.ready-dev ## Lint, format, types, import floors, generated files
 	$(BIN)/python tests/unit/repo/house_rules.py
 
 bench: $(VENV)/.ready-dev ## Run every quick benchmark
-	@test -f cli/ketang_cli/bench.py || { echo "there are no benchmarks yet; what works today: README.md" >&2; exit 1; }
 	@$(BIN)/ketang bench all --quick $(ARGS)
 
 schemas: $(VENV)/.ready-dev ## Write docs/interfaces/ anew from the contract
 	$(BIN)/python -m ketang_contract.publish_schemas
 
 screenshots: $(VENV)/.ready-dev ## Take the pictures under docs/img/ from a running demo (needs Chromium)
-	@test -f tests/web/screenshots.py || { echo "tests/web/screenshots.py is not there yet: no pictures taken" >&2; exit 1; }
-	$(BIN)/python tests/web/screenshots.py $(ARGS)
+	$(BIN)/python -m tests.web.screenshots $(ARGS)
 
 lock: ## Resolve constraints.txt anew from pyproject.toml, to the newest versions in bounds
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
