@@ -3,6 +3,7 @@
 Standard library only: the agent's supervisor reads its settings and its profile through this.
 """
 
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -64,9 +65,16 @@ class Table:
             self._take(key, lambda value: isinstance(value, bool), "true or false", default)
         )
 
-    def text(self, key: str, default: str | None = None, *, most: int = MAX_TEXT) -> str:
-        """Return a line of text of 1 to ``most`` characters."""
-        return str(
+    def text(
+        self,
+        key: str,
+        default: str | None = None,
+        *,
+        most: int = MAX_TEXT,
+        form: str | None = None,
+    ) -> str:
+        """Return a line of text of 1 to ``most`` characters, as a whole of the pattern ``form``."""
+        value = str(
             self._take(
                 key,
                 lambda value: (
@@ -76,16 +84,48 @@ class Table:
                 default,
             )
         )
+        if form is not None and re.fullmatch(form, value) is None:
+            raise self.wrong(key, f"{_shown(value)} is not accepted; accepted: {form}")
+        return value
 
-    def texts(self, key: str) -> list[str]:
-        """Return a list of texts."""
+    def texts(self, key: str, accepted: Iterable[str] | None = None) -> list[str]:
+        """Return a list of different texts, each of the accepted ones if any are named."""
+        found: list[str] = self._take(
+            key,
+            lambda value: (
+                isinstance(value, list)
+                and all(isinstance(one, str) for one in value)
+                and len(set(value)) == len(value)
+            ),
+            'a list of different texts, e.g. ["vlc", "mpv"]',
+        )
+        known = None if accepted is None else tuple(accepted)
+        for one in found:
+            if known is not None and one not in known:
+                raise self.wrong(key, f"'{one}' is unknown{hint(one, known)}")
+        return list(found)
+
+    def number(self, key: str) -> float:
+        """Return a finite number."""
+        return float(
+            self._take(
+                key,
+                lambda value: type(value) in {int, float} and abs(value) < float("inf"),
+                "a number",
+            )
+        )
+
+    def whole_numbers(self, key: str, count: int) -> list[int]:
+        """Return a list of ``count`` whole numbers of 0 or more."""
         return list(
             self._take(
                 key,
                 lambda value: (
-                    isinstance(value, list) and all(isinstance(one, str) for one in value)
+                    isinstance(value, list)
+                    and len(value) == count
+                    and all(type(one) is int and one >= 0 for one in value)
                 ),
-                'a list of texts, e.g. ["vlc", "mpv"]',
+                f"a list of {count} whole numbers",
             )
         )
 

@@ -56,16 +56,22 @@ def test_it_is_found_wherever_the_manifest_hides_it(hide):
     [
         (lambda it: it.update(colour="red"), "colour: unknown key"),
         (lambda it: it["inputs"].update(rotate=1), "inputs.rotate: unknown key"),
-        (lambda it: it.pop("origin"), "origin: is missing"),
-        (lambda it: it.update(outputs=["heads", "distance"]), "'distance' is not accepted"),
-        (lambda it: it.update(outputs=["heads", "heads"]), "each entry once"),
-        (lambda it: it["files"][0].update(sha256="ab"), "sha256: must look like"),
-        (lambda it: it["files"][0].update(file="../pnet.onnx"), "file: must look like"),
-        (lambda it: it["thresholds"].update(output="high"), "thresholds.output: a number"),
-        (lambda it: it["thresholds"].update(output=float("nan")), "thresholds.output: a number"),
+        (lambda it: it.pop("origin"), "origin: missing"),
+        (lambda it: it.update(outputs=["heads", "distance"]), "'distance' is unknown"),
+        (
+            lambda it: it.update(outputs=["heads", "heads"]),
+            "outputs: a list is not accepted; .* different",
+        ),
+        (lambda it: it["files"][0].update(sha256="ab"), "sha256: 'ab' is not accepted"),
+        (
+            lambda it: it["files"][0].update(file="../pnet.onnx"),
+            "file: '../pnet.onnx' is not accepted",
+        ),
+        (lambda it: it["thresholds"].update(output="high"), "thresholds.output: .* a number"),
+        (lambda it: it["thresholds"].update(output=float("nan")), "thresholds.output: nan"),
         (lambda it: it["files"][0].update(shape=[1, 3, -1, 2]), "4 whole numbers"),
-        (lambda it: it["inputs"].update(layout="nhwc"), "must be nchw"),
-        (lambda it: it.update(files=[]), "one .* at least"),
+        (lambda it: it["inputs"].update(layout="nhwc"), "'nhwc' is unknown; .* accepted: nchw"),
+        (lambda it: it.update(files=[]), "one table .* at least"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_key(change, says):
