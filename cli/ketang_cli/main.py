@@ -25,6 +25,8 @@ COMMANDS = {
     "bench": "measure the product from outside",
 }
 """Every sub-command there may be, in the order of the help: name, and what it does."""
+EXTRAS = {"agent": "agent", "center": "center"}
+"""What must be installed for a sub-command, where that is less than ``demo``, which has it all."""
 REFUSED = 2
 """Exit status for a person's mistake; argparse uses the same."""
 _INTERRUPTED = 130
@@ -52,6 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KetangError as problem:
         print(f"ketang: {problem}", file=sys.stderr)
         return REFUSED
+    except ModuleNotFoundError as lack:
+        if (lack.name or "ketang_").startswith("ketang_"):
+            raise
+        extra = EXTRAS.get(_asked(words) or "", "demo")
+        print(
+            f"ketang: this installation lacks {lack.name}: pip install 'ketang[{extra}]'",
+            file=sys.stderr,
+        )
+        return REFUSED
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
@@ -71,12 +82,16 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     choices = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    asked = next((word for word in words if not word.startswith("-")), None)
+    asked = _asked(words)
     for name in available():
         chosen = choices.add_parser(name, help=COMMANDS[name], description=COMMANDS[name])
         if name == asked:
             _load(name).add_arguments(chosen)
     return parser
+
+
+def _asked(words: Sequence[str]) -> str | None:
+    return next((word for word in words if not word.startswith("-")), None)
 
 
 def _load(name: str) -> Command:

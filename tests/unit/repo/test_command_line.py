@@ -103,3 +103,17 @@ def test_a_reader_that_has_seen_enough_is_no_error():
         timeout=60,
     )
     assert done.stderr == ""
+
+
+def test_an_installation_without_the_parts_of_a_command_says_what_to_install():
+    code = (
+        "import sys\nsys.modules['cryptography'] = None\nfrom ketang_cli.main import main\n"
+        "sys.exit(main(['demo', '--check', '--seconds', '1']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "ketang: this installation lacks cryptography: pip install 'ketang[demo]'\n"
+    )
