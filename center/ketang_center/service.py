@@ -96,14 +96,20 @@ class Center:
             Registry(folder / "registry.db") as registry,
             Rollup(reading, folder / "rollup.db", registry) as rollup,
         ):
+            waiting = False
             while not self._stopping.is_set():
                 began_s = time.monotonic()
                 try:
                     done = rollup.step(_BUCKETS)
                 except sqlite3.OperationalError as problem:
                     # Ingest holds the write lock, or the disk is full: the marks stay, try again.
-                    log.warning("rollup.waiting why=%s", problem)
-                    done = 0
+                    if not waiting:
+                        log.warning("rollup.waiting why=%s", problem)
+                    done, waiting = 0, True
+                else:
+                    if waiting:
+                        log.info("rollup.goes_on")
+                    waiting = False
                 if not done:
                     self._stopping.wait(_REST_S)
                 elif self._subscriber.behind:

@@ -1,6 +1,6 @@
 """The three separate states of a device: connection, data freshness, use. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ketang_center.metrics.figures import SILENT_MS, DayUse
@@ -48,6 +48,18 @@ class UseNow:
     why: Why | None = None
     at_ms: int = 0
     """Start of the window, or the moment the first one closes."""
+
+
+def believed(presence: Presence, listening_ms: int, now_ms: int) -> Presence:
+    """Take back a connection whose end the centre may have missed.
+
+    A good-bye or will that came while the centre was away is gone. So a device that was connected
+    before the centre last began to listen must have spoken within three heartbeats of that.
+    """
+    heard_ms = max(presence.since_ms, presence.last_seen_ms)
+    if not presence.connected or heard_ms >= listening_ms or now_ms - listening_ms <= SILENT_MS:
+        return presence
+    return replace(presence, connected=False, orderly=False, since_ms=heard_ms)
 
 
 def connection_of(presence: Presence | None) -> Connection:

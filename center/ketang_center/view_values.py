@@ -44,6 +44,7 @@ class Row:
     path: tuple[Unit, ...]
     """From school to room."""
     connection: Connection | None
+    """As of now, like ``use``; so None too where the device stands elsewhere by now."""
     since_ms: int
     freshness: Freshness
     age_ms: int | None
@@ -62,6 +63,8 @@ class Branch:
     in_service: int
     attention: int
     counts: Counts | None
+    lessons: bool
+    """Whether any of its schools had lessons that day; what had none is in no denominator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,8 @@ class Overview:
     own: Row | None
     own_cells: Mapping[int, Cell]
     no_lessons: bool
+    uncounted: int
+    """Devices in service at schools that had no lessons while others had."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

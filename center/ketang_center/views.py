@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 from ketang_center.access.scope import OutOfScope, SchoolsOwn, Scope
 from ketang_center.metrics import figures
@@ -11,7 +11,14 @@ from ketang_center.metrics.windows import CELL_MS, Cell, Hour
 from ketang_center.registry.calendars import DAY_MS, day_of, day_starts_ms, lesson_spans_ms
 from ketang_center.registry.tree import Tree
 from ketang_center.registry.values import Level, Posted, Unit
-from ketang_center.states import Connection, Freshness, connection_of, freshness_of, use_of
+from ketang_center.states import (
+    Connection,
+    Freshness,
+    believed,
+    connection_of,
+    freshness_of,
+    use_of,
+)
 from ketang_center.store.base import Presence
 from ketang_center.view_values import (
     Branch,
@@ -39,8 +46,15 @@ class _Fleet:
     newest: Mapping[str, DayUse]
     """The last day with data as of now, whatever day is looked at."""
     boots: Mapping[str, int]
+    here: frozenset[str]
+    """Devices that stand in the subtree now, whatever day is looked at."""
     until_ms: int
     now_ms: int
+    listening_ms: int
+
+    @property
+    def shared(self) -> list[Posted]:
+        return [one for one in self.posted if not one.device.personal]
 
     @property
     def current(self) -> bool:
@@ -49,22 +63,33 @@ class _Fleet:
     def state(self, one: Posted) -> DayState:
         device = one.device.id
         presence = self.presence.get(device)
-        connected = presence is not None and presence.connected
+        heard_ms = 0
+        if presence is not None and presence.connected:
+            # Nobody could be heard before the centre itself was there.
+            heard_ms = max(presence.since_ms, presence.last_seen_ms, self.listening_ms)
         return figures.classify(
             self.days.get((device, one.school)),
             self.latest.get(device),
             until_ms=self.until_ms,
             now_ms=self.now_ms,
             next_boot_ms=self.boots.get(device, 0),
-            heard_ms=max(presence.since_ms, presence.last_seen_ms) if presence and connected else 0,
+            heard_ms=heard_ms,
         )
 
-    def attention(self, one: Posted) -> tuple[str, ...]:
+    def attention(self, scope: Scope, one: Posted) -> tuple[str, ...]:
+        """Say why a device needs attention.
+
+        Who may not see its use gets its condition as of now, whatever day is asked for: the
+        reasons of a day would tell whether it was on that day.
+        """
         device = one.device.id
-        day = self.days.get((device, one.school))
+        dated = scope.sees_use_of(one.device)
+        day = self.days.get((device, one.school)) if dated else self.newest.get(device)
+        if not dated and device not in self.here:
+            return ()
         found = [reason for reason in (day.health if day else "").split(",") if reason]
         presence = self.presence.get(device)
-        if self.current and presence is not None:
+        if presence is not None and (self.current or not dated):
             found += presence.faults
         return tuple(dict.fromkeys(found))
 
@@ -78,21 +103,28 @@ def overview(context: Context, scope: Scope, day: date, unit: str | None = None)
     tree = context.registry.tree()
     top = scope.narrow(tree, unit)
     fleet = _fleet(context, tree, top, day)
-    shared = [one for one in fleet.posted if not one.device.personal]
-    by_unit = _by_unit(tree, top, shared)
+    shared = fleet.shared
     # Which cells may be shown is decided over the whole subtree, so that narrowing opens nothing.
-    whole = (
-        shared
-        if top == scope.root
-        else [
-            one for one in _fleet(context, tree, scope.root, day).posted if not one.device.personal
-        ]
+    whole = shared if top == scope.root else _fleet(context, tree, scope.root, day).shared
+    taught = _taught(context, whole, day)
+    rooms = _rooms(_by_unit(tree, scope.root, _counted(whole, taught)))
+    states = {
+        one.device.id: (fleet.state(one), bool(fleet.attention(scope, one))) for one in shared
+    }
+    branches = tuple(
+        _branches(
+            scope,
+            tree,
+            top,
+            posted=shared,
+            taught=taught,
+            states=states,
+            cells=scope.open_cells(tree, rooms),
+        )
     )
-    cells = scope.open_cells(tree, _rooms(_by_unit(tree, scope.root, whole)))
-    states = {one.device.id: (fleet.state(one), bool(fleet.attention(one))) for one in shared}
-    branches = tuple(_branches(scope, tree, top, by_unit=by_unit, states=states, cells=cells))
-    calendars = context.registry.calendars()
     own = _own(context, scope, fleet)
+    here = [one for one in shared if one.device.id in fleet.here]
+    no_lessons = bool(shared) and not any(one.school in taught for one in shared)
     return Overview(
         day=day,
         today=day_of(context.clock()),
@@ -104,12 +136,13 @@ def overview(context: Context, scope: Scope, day: date, unit: str | None = None)
         counts=branches[0].counts,
         attention=branches[0].attention,
         branches=branches,
-        connections=_connections(shared, fleet.presence),
-        totals=_totals(context, shared),
+        connections=_connections(here, fleet.presence),
+        # How many records came tells how long a device was on: shown where use may be shown.
+        totals=_totals(context, here) if branches[0].counts is not None else None,
         own=own,
         own_cells=_cells(_hours(context, own.posted, day), day) if own else {},
-        no_lessons=bool(shared)
-        and not any(lesson_spans_ms(calendars.get(one.school), day) for one in shared),
+        no_lessons=no_lessons,
+        uncounted=0 if no_lessons else sum(one.school not in taught for one in shared),
     )
 
 
@@ -154,7 +187,7 @@ def device_day(context: Context, scope: Scope, device: str, day: date) -> Device
         lessons=lesson_spans_ms(context.registry.calendars().get(posted.school), day),
         host=_last(hours, lambda hour: hour.host),
         network=_last(hours, lambda hour: hour.network),
-        accounts=tuple(context.reading.accounts([device])),
+        accounts=tuple(context.reading.accounts([device]) if device in fleet.here else ()),
     )
 
 
@@ -163,7 +196,7 @@ def _hours(context: Context, posted: Posted, day: date) -> list[Hour]:
     device, school_of = posted.device.id, context.registry.school_of
     return [
         hour
-        for hour in context.rollups.hours(device, day)
+        for hour in context.rollups.hours(device, day, context.registry.may_tell_of)
         if school_of(device, hour.first_ms or hour.starts_ms) == posted.school
     ]
 
@@ -191,30 +224,40 @@ def visible_devices(context: Context, scope: Scope) -> frozenset[str]:
 def _fleet(context: Context, tree: Tree, top: str, day: date) -> _Fleet:
     start_ms, now_ms = day_starts_ms(day), context.clock()
     mine = {one.id for one in tree.walk(top)}
-    posted = [
-        one
-        for one in context.registry.in_service(start_ms, min(start_ms + DAY_MS, now_ms + 1))
-        if one.school in mine or one.room in mine
-    ]
-    names = [one.device.id for one in posted]
+
+    def standing(from_ms: int, until_ms: int) -> list[Posted]:
+        found = context.registry.in_service(from_ms, until_ms)
+        return [one for one in found if one.school in mine or one.room in mine]
+
+    posted = standing(start_ms, min(start_ms + DAY_MS, now_ms + 1))
+    current = now_ms < start_ms + DAY_MS
+    now_here = {one.device.id for one in (posted if current else standing(now_ms, now_ms + 1))}
+    here = [one.device.id for one in posted if one.device.id in now_here]
     latest = context.rollups.latest(day)
+    listening_ms = context.reading.listening_ms()
     return _Fleet(
-        tree,
-        posted,
-        {one.device: one for one in context.reading.presence(names)},
-        context.rollups.days(day),
-        latest,
-        latest if now_ms < start_ms + DAY_MS else context.rollups.latest(day_of(now_ms)),
-        context.rollups.next_boots(day),
-        start_ms + DAY_MS,
-        now_ms,
+        tree=tree,
+        posted=posted,
+        presence={
+            one.device: believed(one, listening_ms, now_ms)
+            for one in context.reading.presence(here)
+        },
+        days=context.rollups.days(day),
+        latest=latest,
+        newest=latest if current else context.rollups.latest(day_of(now_ms)),
+        boots=context.rollups.next_boots(day),
+        here=frozenset(here),
+        until_ms=start_ms + DAY_MS,
+        now_ms=now_ms,
+        listening_ms=listening_ms,
     )
 
 
 def _row(scope: Scope, fleet: _Fleet, one: Posted) -> Row:
     device = one.device
     presence = fleet.presence.get(device.id)
-    open_use, open_link = scope.sees_use_of(device), scope.sees_connection_of(device)
+    here, open_use = device.id in fleet.here, scope.sees_use_of(device)
+    open_link = here and scope.sees_connection_of(device)
     seen = presence is not None and presence.last_seen_ms > 0
     return Row(
         posted=one,
@@ -223,9 +266,11 @@ def _row(scope: Scope, fleet: _Fleet, one: Posted) -> Row:
         since_ms=presence.since_ms if presence and open_link else 0,
         freshness=freshness_of(presence, fleet.now_ms) if open_link else Freshness.NONE,
         age_ms=fleet.now_ms - presence.last_seen_ms if presence and seen and open_link else None,
-        use=use_of(presence, fleet.newest.get(device.id), fleet.now_ms) if open_use else None,
+        use=use_of(presence, fleet.newest.get(device.id), fleet.now_ms)
+        if open_use and here
+        else None,
         day=fleet.state(one) if open_use else None,
-        attention=fleet.attention(one),
+        attention=fleet.attention(scope, one),
         version=presence.agent_version if presence else "",
     )
 
@@ -262,6 +307,18 @@ def _by_unit(tree: Tree, top: str, posted: Iterable[Posted]) -> dict[str, list[P
     return found
 
 
+def _taught(context: Context, posted: Iterable[Posted], day: date) -> frozenset[str]:
+    """Schools with lessons on a day: the others leave the denominators."""
+    calendars = context.registry.calendars()
+    schools = {one.school for one in posted}
+    return frozenset(one for one in schools if lesson_spans_ms(calendars.get(one), day))
+
+
+def _counted(posted: Iterable[Posted], taught: frozenset[str]) -> list[Posted]:
+    """Keep what has lessons; all of it on a day without lessons anywhere, which has no rate."""
+    return [one for one in posted if not taught or one.school in taught]
+
+
 def _rooms(by_unit: Mapping[str, list[Posted]]) -> dict[str, int]:
     return {unit: len({one.room for one in posted}) for unit, posted in by_unit.items()}
 
@@ -271,22 +328,25 @@ def _branches(
     tree: Tree,
     top: str,
     *,
-    by_unit: Mapping[str, list[Posted]],
+    posted: list[Posted],
+    taught: frozenset[str],
     states: Mapping[str, tuple[DayState, bool]],
     cells: frozenset[str],
 ) -> Iterable[Branch]:
     base = len(tree.path(top))
+    by_unit = _by_unit(tree, top, posted)
     for unit in tree.walk(top):
-        posted = by_unit.get(unit.id, [])
-        if unit.level not in scope.levels() or (unit.level is Level.ROOM and not posted):
+        inside = by_unit.get(unit.id, [])
+        if unit.level not in scope.levels() or (unit.level is Level.ROOM and not inside):
             continue
-        counts = figures.count(states[one.device.id] for one in posted)
+        counts = figures.count(states[one.device.id] for one in _counted(inside, taught))
         yield Branch(
             unit,
             len(tree.path(unit.id)) - base,
-            len(posted),
-            counts.attention,
+            len(inside),
+            sum(states[one.device.id][1] for one in inside),
             counts if unit.id in cells else None,
+            any(one.school in taught for one in inside),
         )
 
 
@@ -333,13 +393,3 @@ def _last(
     pick: Callable[[Hour], Mapping[str, object] | None],
 ) -> Mapping[str, object] | None:
     return next((found for hour in reversed(hours) if (found := pick(hour))), None)
-
-
-def neighbours(day: date, first: date | None, today: date) -> tuple[date | None, date | None]:
-    """Return the day before and the day after, None where there is nothing to see."""
-    before = day - timedelta(days=1)
-    after = day + timedelta(days=1)
-    return (
-        before if first is not None and before >= first else None,
-        after if after <= today else None,
-    )

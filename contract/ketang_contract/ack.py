@@ -1,8 +1,9 @@
 """The centre's own acknowledgement: the only thing that marks a record as safe.
 
 ``got`` names whole batches by digest, and a device marks only the records of batches it knows to
-have sent. ``upto`` and ``have`` tell what the centre holds; they serve requeueing after a new epoch
-and never mark. The parser is standard library only: the supervisor reads these.
+have sent. ``upto`` and ``have`` tell what the centre holds (after a restore: what it has held since
+before it, docs/adr/0007); they serve requeueing after a new epoch and never mark. The parser is
+standard library only: the supervisor reads these.
 """
 
 import json
@@ -39,7 +40,7 @@ class Ack(Value):
 
     @property
     def held(self) -> RangeSet:
-        """All the centre says it holds: ``upto`` and ``have`` together."""
+        """All the centre says it may be asked about: ``upto`` and ``have`` together."""
         return RangeSet.span(1, self.upto) | RangeSet.of(self.have)
 
 

@@ -28,6 +28,7 @@ class FakeReading:
         self.mark = 0
         self.present: dict[str, Presence] = {}
         self.feed: list[Change] = []
+        self.listening = 0
         self.ledgers: list[Account] = []
 
     def add(self, device: str, *rows: StoredRow) -> None:
@@ -56,6 +57,9 @@ class FakeReading:
 
     def presence(self, devices: Sequence[str] | None = None) -> list[Presence]:
         return [one for key, one in self.present.items() if devices is None or key in devices]
+
+    def listening_ms(self) -> int:
+        return self.listening
 
     def changes(self, after: int, limit: int = 500) -> list[Change]:
         return [one for one in self.feed if one.no > after][:limit]

@@ -6,9 +6,12 @@ import httpx
 import pytest
 
 from ketang_center.access.scope import Scope
-from ketang_center.registry.values import Level
+from ketang_center.registry.calendars import day_starts_ms
+from ketang_center.registry.values import Calendar, Level, Placement
 from ketang_center.web.app import create_app
-from tests.web.seed import OWN, TODAY, seeded
+from ketang_center.web.live import Hub
+from tests.web.fakes import FakeReading
+from tests.web.seed import OWN, TODAY, YESTERDAY, seeded
 
 SCOPED = {"/", "/devices", "/device/{device}", "/live"}
 OPEN = {"/definitions", "/role", "/static"}
@@ -119,3 +122,59 @@ async def test_the_language_asked_for_is_kept(context):
     answer = await get(context, "/?lang=en", lang="zh")
     assert 'lang="en"' in answer.text
     assert "lang=en" in answer.headers["set-cookie"]
+
+
+class Listening:
+    """In place of the hub: keeps the question whether a page hears a change."""
+
+    full = False
+
+    async def follow(self, hears, *, again):
+        self.hears = hears
+        yield b""
+
+
+@pytest.mark.parametrize("device", ["t-1", "s2-ifp-1"])
+async def test_a_page_never_hears_of_a_device_it_may_not_follow(context, device):
+    app = create_app(context)
+    app.state.hub = hub = Listening()
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://console") as http:
+        await http.get(f"/live?device={device}", headers={"cookie": f"unit={SCHOOL}"})
+    assert not hub.hears(frozenset({device, "s1-ifp-1"})), "another device's news gave it away"
+
+
+async def test_events_are_numbered_page_by_page():
+    hub = Hub(FakeReading(), lambda: 0)
+    hub.no = 4711
+    stream = hub.follow(lambda _: True, again=True)
+    told = [await anext(stream), await anext(stream)]
+    await stream.aclose()
+    assert told[1] == b"id: 1\nevent: change\ndata: 1\n\n"
+
+
+async def test_a_day_before_all_days_is_a_day_without_data(context):
+    for day in ("0001-01-01", "9999-12-31"):
+        assert (await get(context, f"/?day={day}")).status_code == 200
+
+
+async def test_a_day_without_lessons_has_no_rate_and_no_zero(tmp_path):
+    with seeded(tmp_path) as (context, _, rollup):
+        context.registry.set_calendar(Calendar(school="s2"))
+        rollup.step()
+        county = (await get(context, "/", COUNTY)).text
+        assert "no lessons, not counted" in county
+        assert "in no figure of use: 8." in county
+        school = (await get(context, "/", "s2")).text
+        assert "Use rate" not in school.partition("<table")[0]
+        assert "it does not count" in school
+        assert "0%" not in school
+
+
+async def test_a_former_devices_day_is_shown_without_its_state_of_now(tmp_path):
+    with seeded(tmp_path) as (context, _, rollup):
+        moved = Placement(device="s1-ifp-1", room="s2-r1", from_ms=day_starts_ms(TODAY))
+        context.registry.place(moved)
+        rollup.step()
+        page = (await get(context, f"/device/s1-ifp-1?day={YESTERDAY}")).text
+        assert page.count("the school&#39;s own") == 3, "connection, use and records"

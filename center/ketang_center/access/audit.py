@@ -50,13 +50,22 @@ class Audit:
     def note(self, at_ms: int, who: str, action: str, subject: str) -> None:
         """Add an entry; durable when this returns."""
         self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._add(at_ms, who, action, subject)
+            self._db.execute("COMMIT")
+        except BaseException:
+            # Left open, no later look could begin its own.
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def _add(self, at_ms: int, who: str, action: str, subject: str) -> None:
         last = self._db.execute("SELECT no, hash FROM audit ORDER BY no DESC LIMIT 1").fetchone()
         no, before = (last[0] + 1, last[1]) if last else (1, _GENESIS)
         made = _chain(before, no, at_ms, who, action, subject)
         self._db.execute(
             "INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?)", (no, at_ms, who, action, subject, made)
         )
-        self._db.execute("COMMIT")
 
     def entries(self) -> list[Entry]:
         """Return all entries, oldest first."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paho.mqtt.client import Client, ConnectFlags, MQTTMessage
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -34,6 +34,12 @@ _GROUP_BYTES = 512 << 10
 backlog, some 30 of which fill it, still done in half a second."""
 _BEHIND_MESSAGES = 8
 _RETRY_S = 1.0
+_ASK_AGAIN_S = 5.0
+MOST_WAITING_BYTES = 64 << 20
+"""What may wait in memory, some 10,000 usual batches: a window is the broker's to set, and what
+is sent with QoS 0 has none."""
+_MESSAGE_BYTES = 1024
+"""What a message costs besides its payload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +67,15 @@ class Subscriber:
         self._folder = folder
         self._now_ms = now_ms
         self._waiting: deque[tuple[MQTTMessage, int]] = deque()
+        self._waiting_bytes = 0
+        self._overflowing = False
         self._bell = threading.Condition()
         self._stopping = False
+        self._subscribed = True
+        """False from a refused subscription to one that is granted."""
+        self._told: str | None = None
+        """The last thing logged of the connection: each once, not at every try."""
+        self._listening_ms = self._noted_ms = 0
         self._client = self._make_client()
         self._leased_ms = 0
         self.worker: Worker | None = None
@@ -116,6 +129,10 @@ class Subscriber:
             return
 
     def _take(self, worker: Worker, group: Sequence[tuple[MQTTMessage, int]]) -> None:
+        if self._noted_ms != self._listening_ms:
+            since_ms = self._listening_ms
+            worker.store.control.note_listening(since_ms)
+            self._noted_ms = since_ms
         messages = [Message(one.topic, bytes(one.payload), at_ms) for one, at_ms in group]
         for reply in worker.handle(messages):
             self._answer(reply)
@@ -132,7 +149,9 @@ class Subscriber:
     def _next_group(self) -> list[tuple[MQTTMessage, int]]:
         """Wait for messages; empty when stopping."""
         with self._bell:
-            self._bell.wait_for(lambda: self._waiting or self._stopping)
+            while not (self._waiting or self._stopping):
+                if not self._bell.wait(None if self._subscribed else _ASK_AGAIN_S):
+                    self._client.subscribe(topics.everything_up(), qos=1)
             group: list[tuple[MQTTMessage, int]] = []
             size = 0
             while (
@@ -143,6 +162,7 @@ class Subscriber:
             ):
                 group.append(self._waiting.popleft())
                 size += len(group[-1][0].payload)
+            self._waiting_bytes -= size + _MESSAGE_BYTES * len(group)
             return group
 
     def _make_client(self) -> Client:
@@ -156,6 +176,9 @@ class Subscriber:
         client.max_inflight_messages_set(200)
         client.reconnect_delay_set(1, 5)
         client.on_connect = self._on_connect
+        client.on_connect_fail = self._on_connect_fail
+        client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         return client
 
@@ -168,12 +191,54 @@ class Subscriber:
         _p: Properties | None,
     ) -> None:
         if code.is_failure:
-            log.warning("broker.refused reason=%s", code)
+            self._tell(logging.WARNING, f"broker.refused reason={code}")
             return
-        log.info("broker.connected")
+        self._tell(logging.INFO, "broker.connected")
         client.subscribe(topics.everything_up(), qos=1)
 
-    def _on_message(self, _c: Client, _u: Any, message: MQTTMessage) -> None:
+    def _on_connect_fail(self, _c: Client, _u: Any) -> None:
+        self._tell(logging.WARNING, "broker.unreachable")
+
+    def _on_disconnect(
+        self, _c: Client, _u: Any, _f: DisconnectFlags, code: ReasonCode, _p: Properties | None
+    ) -> None:
+        if self._told in {"broker.connected", "broker.deaf"} and not self._stopping:
+            self._tell(logging.WARNING, "broker.lost", f" reason={code}")
+
+    def _on_subscribe(
+        self, _c: Client, _u: Any, _mid: int, codes: list[ReasonCode], _p: Properties | None
+    ) -> None:
+        granted = not any(code.is_failure for code in codes)
+        if not granted:
+            # Connected and deaf: without a word of it, every device would seem silent.
+            self._tell(logging.ERROR, "broker.deaf", f" reason={codes[0]}")
+        elif self._told == "broker.deaf":
+            self._tell(logging.INFO, "broker.connected")
         with self._bell:
-            self._waiting.append((message, self._now_ms()))
+            self._subscribed = granted
+            if granted:
+                self._listening_ms = self._now_ms()
             self._bell.notify()
+
+    def _tell(self, level: int, event: str, more: str = "") -> None:
+        if event != self._told:
+            log.log(level, "%s%s", event, more)
+        self._told = event
+
+    def _on_message(self, client: Client, _u: Any, message: MQTTMessage) -> None:
+        size = len(message.payload) + _MESSAGE_BYTES
+        with self._bell:
+            fits = self._waiting_bytes + size <= MOST_WAITING_BYTES
+            if fits:
+                self._waiting.append((message, self._now_ms()))
+                self._waiting_bytes += size
+                self._bell.notify()
+            if not fits:
+                if not self._overflowing:
+                    log.warning("ingest.overflowing waiting_bytes=%d", self._waiting_bytes)
+                self._listening_ms = self._now_ms()  # a good-bye may be among what is let go
+            # Told again only once it was empty: at the brim it would flicker.
+            self._overflowing = not fits or (self._overflowing and len(self._waiting) > 1)
+        if not fits and message.qos:
+            # Only the centre's own answer marks a record: a batch let go here is sent again.
+            client.ack(message.mid, message.qos)

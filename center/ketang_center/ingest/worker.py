@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ketang_center.store.control import LeaseLost
-from ketang_center.store.partitions import SUSPECT, Key, Row, slot_of
+from ketang_center.store.partitions import SUSPECT, Key, Row, day_of, slot_of
 from ketang_center.store.sqlite import MAX_LEDGER_RANGES, Admission, Lease, Outcome, Store
 from ketang_contract import batch, topics, validate
 from ketang_contract.ack import MAX_HAVE, Ack
@@ -21,6 +21,9 @@ from ketang_contract.records import Record, Stream, to_line
 from ketang_contract.state import Birth, Death, Live, Reported
 
 CLOCK_TOLERANCE_MS = 120_000
+MOST_DAYS = 64
+"""Days one batch may touch, each a file to open and flush. An honest month fits; a device with more
+halves the batch, as with any that cannot be read, and loses nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,8 @@ class Worker:
                 rows.append(_row(seq, line, header.sent, message.received_ms))
             except Refused as why:
                 refused.append((seq, why.reason, str(why), line))
+        if len({day_of(row.slot) for row in rows}) > MOST_DAYS:
+            raise Refused("too_many_days")
         return Admission(
             key,
             frame_digest(message.payload),

@@ -197,15 +197,28 @@ def classify(
     told = None if today is None else _by_use(today)
     if told is not None:
         return told
-    if latest is not None and not latest.orderly:
+    running = now_ms < until_ms
+    orderly = latest is not None and latest.orderly
+    if running and latest is not None and heard_ms > latest.shutdown_ms:
+        # It has connected since: whatever it is now, it is not switched off.
+        orderly = False
+    elif not running:
+        heard_ms = 0
+    if latest is not None and not orderly:
         heard_ms = max(heard_ms, latest.last_ms)
-    if now_ms < until_ms and now_ms - heard_ms <= SILENT_MS:
-        # Alive a moment ago, and the day is young: on, with too little of it to call it use.
-        return DayState.ON if today is not None and today.reported_s else DayState.UNKNOWN
+    end_ms = min(until_ms, now_ms)
+    if end_ms - heard_ms <= SILENT_MS:
+        # Heard to the end of the day, or alive a moment ago: not lost, and too little to call use.
+        return _awake(today)
     if latest is None:
         return DayState.NEVER
-    off = latest.orderly or next_boot_ms >= min(until_ms, now_ms)
-    return DayState.OFF if off else DayState.LOST
+    return DayState.OFF if orderly or next_boot_ms >= end_ms else DayState.LOST
+
+
+def _awake(today: DayUse | None) -> DayState:
+    if today is None or not today.reported_s:
+        return DayState.UNKNOWN
+    return DayState.ON if today.reported_s > today.asleep_s else DayState.OFF
 
 
 def _by_use(today: DayUse) -> DayState | None:

@@ -5,7 +5,7 @@ doing it again changes nothing. Marks are cleared only when the rollup is durabl
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from datetime import date
@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS hour (
 CREATE TABLE IF NOT EXISTS day (
   COLUMNS,
   PRIMARY KEY (subject, day, school)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS hour_by_teller ON hour (device) WHERE device != subject;
 CREATE INDEX IF NOT EXISTS day_by_school ON day (day, school);
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT OR IGNORE INTO meta VALUES ('generation', 0), ('revision', 0);
@@ -112,9 +113,14 @@ class Rollup:
                 (subject, hour, device, to_text(body)),
             )
 
-    def _known_days(self, subject: str) -> set[tuple[str, date]]:
-        rows = self._db.execute("SELECT DISTINCT hour FROM hour WHERE subject = ?", (subject,))
-        return {(subject, day_of(row[0] * HOUR_MS)) for row in rows}
+    def _known_days(self, device: str) -> set[tuple[str, date]]:
+        """Return the days told of a device, and those it told of others."""
+        rows = self._db.execute(
+            "SELECT subject, hour FROM hour WHERE subject = ? UNION"
+            " SELECT subject, hour FROM hour WHERE device = ? AND device != subject",
+            (device, device),
+        )
+        return {(subject, day_of(hour * HOUR_MS)) for subject, hour in rows}
 
     def _restate(self, days: Iterable[tuple[str, date]]) -> None:
         calendars = self._registry.calendars()
@@ -125,7 +131,9 @@ class Rollup:
             )
             start = day_starts_ms(day) // HOUR_MS
             by_school: dict[str, list[Hour]] = {}
-            for hour in read_hours(self._db, subject, start, start + _HOURS):
+            for hour in read_hours(
+                self._db, subject, start, start + _HOURS, self._registry.may_tell_of
+            ):
                 # An hour belongs to the school the device was at when it began reporting in it.
                 school = self._registry.school_of(subject, hour.first_ms or hour.starts_ms) or ""
                 by_school.setdefault(school, []).append(hour)
@@ -154,15 +162,27 @@ class Rollup:
             raise
 
 
-def read_hours(db: sqlite3.Connection, subject: str, first: int, until: int) -> list[Hour]:
-    """Return a subject's hours from ``first`` until before ``until``, in order, agents joined."""
+def read_hours(
+    db: sqlite3.Connection,
+    subject: str,
+    first: int,
+    until: int,
+    may_tell_of: Callable[[str, str, int], bool] | None,
+) -> list[Hour]:
+    """Return a subject's hours from ``first`` until before ``until``, in order, agents joined.
+
+    Anybody with a certificate can name any subject; ``may_tell_of`` says whose word counts.
+    """
     found: dict[int, Hour] = {}
-    for hour, text in db.execute(
-        "SELECT hour, body FROM hour WHERE subject = ? AND hour >= ? AND hour < ?"
+    for hour, device, text in db.execute(
+        "SELECT hour, device, body FROM hour WHERE subject = ? AND hour >= ? AND hour < ?"
         " ORDER BY hour, device",
         (subject, first, until),
     ):
         one = from_text(hour, text)
+        at_ms = one.first_ms or one.starts_ms
+        if device != subject and not (may_tell_of and may_tell_of(device, subject, at_ms)):
+            continue
         found[hour] = larger(found[hour], one) if hour in found else one
     return list(found.values())
 
@@ -212,10 +232,12 @@ class RollupReader:
             ).fetchall()
         )
 
-    def hours(self, subject: str, day: date) -> list[Hour]:
-        """Return a subject's hours of a local day."""
+    def hours(
+        self, subject: str, day: date, may_tell_of: Callable[[str, str, int], bool] | None = None
+    ) -> list[Hour]:
+        """Return a subject's hours of a local day; without ``may_tell_of`` its own word alone."""
         start = day_starts_ms(day) // HOUR_MS
-        return read_hours(self._db, subject, start, start + _HOURS)
+        return read_hours(self._db, subject, start, start + _HOURS, may_tell_of)
 
     def first_day(self) -> date | None:
         """Return the first day with data."""

@@ -275,6 +275,11 @@ class Registry:
         ).fetchone()
         return str(row[0]) if row else None
 
+    def may_tell_of(self, device: str, subject: str, at_ms: int) -> bool:
+        """Tell whether a device's word on another subject counts: both stood in one school then."""
+        school = self.school_of(device, at_ms)
+        return school is not None and school == self.school_of(subject, at_ms)
+
     def calendars(self) -> dict[str, Calendar]:
         """Return every school's lesson time by school."""
         spans: dict[str, list[Span]] = {}

@@ -60,7 +60,7 @@ class Change:
     no: int
     device: str
     what: str
-    """``connection``, ``fault``, ``camera``, ``clone`` or ``data``."""
+    """``connection``, ``fault`` (the camera's state as well) or ``clone``."""
     at_ms: int
 
 
@@ -91,6 +91,10 @@ class Reading(Protocol):
 
     def presence(self, devices: Sequence[str] | None = None) -> list[Presence]:
         """Return the presence of the named devices, or of all; the never-seen are left out."""
+        ...
+
+    def listening_ms(self) -> int:
+        """Return since when the centre has heard its devices without a break; 0: never yet."""
         ...
 
     def changes(self, after: int, limit: int = 500) -> list[Change]:

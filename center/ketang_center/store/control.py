@@ -64,6 +64,7 @@ class Control:
             self._default("center_id", f"center-{new_store_id()}")
             self._default("epoch", 1)
             self._default("mark", 0)
+            self._default("listening_ms", 0)
 
     def close(self) -> None:
         """Close the file."""
@@ -236,6 +237,15 @@ class Control:
         )
 
     # Presence.
+
+    @property
+    def listening_ms(self) -> int:
+        """Since when this centre has heard its devices without a break; 0: never yet."""
+        return int(str(self._meta("listening_ms")))
+
+    def note_listening(self, since_ms: int) -> None:
+        """The broker has begun to deliver; what was said while nobody listened is gone."""
+        self.db.execute("UPDATE meta SET value = ? WHERE key = 'listening_ms'", (since_ms,))
 
     def note_change(self, device: str, what: str, at_ms: int) -> None:
         """Add a line to the live feed."""

@@ -239,6 +239,15 @@ class Partitions:
             if seq in seqs
         }
 
+    def all_hours(self, day: int) -> dict[str, set[tuple[str, int, int]]]:
+        """Return ``(subject, true hour, slot)`` of all rows of a day, by device."""
+        found: dict[str, set[tuple[str, int, int]]] = {}
+        for device, *hour in self.connection(day).execute(
+            "SELECT DISTINCT device, subject, true_ms / 3600000, slot FROM row"
+        ):
+            found.setdefault(device, set()).add(tuple(hour))
+        return found
+
     def connection(self, day: int) -> sqlite3.Connection:
         """Return the day's connection, opened when needed; the least recent idle one is closed."""
         db = self._open.pop(day, None)

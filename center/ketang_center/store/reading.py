@@ -14,10 +14,11 @@ from ketang_contract import validate
 from ketang_contract.records import Stream
 from ketang_contract.state import Camera
 
-_ROWS = (
+ROWS = (
     "SELECT line, true_ms, received_ms, clock_suspect FROM row"
-    " WHERE slot BETWEEN ? AND ? AND device = ? AND subject = ?"
+    " WHERE slot = ? AND device = ? AND subject = ?"
 )
+"""One slot at a time: a span of slots would walk the rows of every device in it."""
 _MOST_NAMED = 500
 
 
@@ -69,9 +70,9 @@ class StoreReader:
                 (device, subject, hour),
             )
         ]
-        found = list(self._rows(hour * 4, hour * 4 + 3, device, subject))
-        for slot in slots:
-            found += self._rows(slot, slot, device, subject)
+        found: list[tuple[bytes, int, int, int]] = []
+        for slot in (*range(hour * 4, hour * 4 + 4), *slots):
+            found += self._rows(slot, device, subject)
         first_ms = hour * 3_600_000
         inside = [row for row in found if first_ms <= row[1] < first_ms + 3_600_000]
         inside.sort(key=lambda row: (row[1], row[0]))
@@ -96,6 +97,10 @@ class StoreReader:
             )
             for row in self._named("SELECT * FROM presence", devices)
         ]
+
+    def listening_ms(self) -> int:
+        """Return since when the centre has heard its devices without a break; 0: never yet."""
+        return self._control.listening_ms
 
     def changes(self, after: int, limit: int = 500) -> list[Change]:
         """Return the live feed after a number, oldest first."""
@@ -127,16 +132,7 @@ class StoreReader:
             marks = ",".join("?" * len(some))
             yield from self._db.execute(f"{query} WHERE device IN ({marks})", some)
 
-    def _rows(
-        self,
-        first: int,
-        last: int,
-        device: str,
-        subject: str,
-    ) -> Iterator[tuple[bytes, int, int, int]]:
-        for day in {day_of(first), day_of(last)}:
-            if self._partitions.exists(day):
-                yield from self._partitions.connection(day).execute(
-                    _ROWS,
-                    (first, last, device, subject),
-                )
+    def _rows(self, slot: int, device: str, subject: str) -> Iterator[tuple[bytes, int, int, int]]:
+        day = day_of(slot)
+        if self._partitions.exists(day):
+            yield from self._partitions.connection(day).execute(ROWS, (slot, device, subject))

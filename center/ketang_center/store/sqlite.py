@@ -114,20 +114,20 @@ class Store:
         """After a restore, before any lease: every row gets its mark, then devices compare notes.
 
         The backup took the rows after the control database, so it holds rows that this one never
-        heard of; a device that is gone by now will not send them again.
+        heard of; a device that is gone by now will not send them again. The rollups may be of yet
+        another time, so every bucket that has raw is marked.
         """
         for day in self.partitions.days():
-            for key, seqs in self.partitions.numbers(day).items():
-                ledger = self.control.ledger(key)
-                unknown = seqs - ledger.stored
-                if unknown:
-                    with self.control.transaction():
+            with self.control.transaction():
+                for key, seqs in self.partitions.numbers(day).items():
+                    ledger = self.control.ledger(key)
+                    unknown = seqs - ledger.stored
+                    if unknown:
                         self.control.set_ledger(
                             key, ledger.with_stored(unknown).with_head(unknown.last)
                         )
-                        self.control.mark_dirty(
-                            key.device, self.partitions.hours(day, key, unknown)
-                        )
+                for device, hours in self.partitions.all_hours(day).items():
+                    self.control.mark_dirty(device, hours)
         self.control.begin_epoch(unix_s)
 
     def admit(self, admissions: Sequence[Admission], lease: Lease) -> list[Outcome]:

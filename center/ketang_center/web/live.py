@@ -1,14 +1,19 @@
 """The live stream: one poll a second for the whole server, told to every page that follows it.
 
 A page hears only *that* something in its scope changed, and fetches its own fragment through the
-same scoped view as the page itself; so the stream can leak nothing.
+same scoped view as the page itself, and events are numbered page by page; so the stream can leak
+nothing, not even how much happens elsewhere.
 """
 
 import asyncio
+import logging
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from ketang_center.store.base import Reading
+
+log = logging.getLogger("ketang.console")
 
 POLL_S = 1.0
 TICK_POLLS = 30
@@ -32,8 +37,9 @@ class Hub:
         self._reading = reading
         self._generation = generation
         self._listeners: set[Listener] = set()
-        self._closed = False
+        self._closed = self._deaf = False
         self.no = 0
+        self._seen = 0
 
     @property
     def full(self) -> bool:
@@ -44,17 +50,29 @@ class Hub:
         """Poll until cancelled."""
         # Only what happens from now on is news; a ring of changes is short enough to walk once.
         self.no = self._catch_up()
-        seen_generation, polls = self._generation(), 0
+        self._seen = self._generation()
+        polls = 0
         while True:
             await asyncio.sleep(POLL_S)
             polls += 1
-            changed = frozenset(self._take())
-            generation = self._generation()
-            if generation != seen_generation or polls % TICK_POLLS == 0:
-                seen_generation = generation
-                self._tell(None)
-            elif changed:
-                self._tell(changed)
+            try:
+                self._poll(tick=polls % TICK_POLLS == 0)
+            except sqlite3.Error as problem:
+                # Were this task to end here unseen, pages would say "live" and stand still.
+                if not self._deaf:
+                    log.warning("live.deaf why=%s", problem)
+                self._deaf = True
+            else:
+                self._deaf = False
+
+    def _poll(self, *, tick: bool) -> None:
+        changed = frozenset(self._take())
+        generation = self._generation()
+        if generation != self._seen or tick:
+            self._seen = generation
+            self._tell(None)
+        elif changed:
+            self._tell(changed)
 
     def _catch_up(self) -> int:
         no = 0
@@ -88,6 +106,7 @@ class Hub:
         """Yield server-sent events. ``again``: the browser reconnected and may have missed some."""
         listener = Listener(hears)
         self._listeners.add(listener)
+        told = 0
         try:
             yield b"retry: 2000\n\n"
             if again:
@@ -101,6 +120,7 @@ class Hub:
                 listener.news.clear()
                 if self._closed:
                     return
-                yield f"id: {self.no}\nevent: change\ndata: {self.no}\n\n".encode()
+                told += 1
+                yield f"id: {told}\nevent: change\ndata: {told}\n\n".encode()
         finally:
             self._listeners.discard(listener)

@@ -130,7 +130,7 @@ def _render(request: Request, template: str, status: int = 200, **values: Any) -
         if context.demo
         else [],
         depth=lambda unit: len(tree.path(unit)) - 1,
-        neighbours=views.neighbours,
+        neighbours=shape.neighbours,
         **values,
     )
     return HTMLResponse(page, status)
@@ -268,7 +268,8 @@ async def live(request: Request, device: str | None = None) -> Response:
         if changed is None:
             visible = views.visible_devices(context, scope)
             return True
-        return bool(changed & visible) and (device is None or device in changed)
+        mine = changed & visible
+        return bool(mine) and (device is None or device in mine)
 
     return StreamingResponse(
         hub.follow(hears, again="last-event-id" in request.headers),

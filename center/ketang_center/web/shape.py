@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 from ketang_center.metrics.figures import Rate
@@ -140,3 +140,12 @@ def rate(value: Rate | None, t: Words) -> str:
     if value.exact:
         return percent(value.low)
     return f"{round(value.low * 100)}–{round(value.high * 100)}%"
+
+
+def neighbours(day: date, first: date | None, today: date) -> tuple[date | None, date | None]:
+    """Return the day before and the day after, None where there is nothing to see."""
+    one = timedelta(days=1)
+    return (
+        day - one if first is not None and first < day else None,
+        day + one if day < today else None,
+    )

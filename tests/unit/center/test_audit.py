@@ -27,3 +27,17 @@ def test_an_entry_changed_behind_the_logs_back_breaks_the_chain(tmp_path):
         db.execute("UPDATE audit SET subject = 'other' WHERE no = 2")
     assert audit.first_broken() == 2
     audit.close()
+
+
+def test_after_an_entry_that_could_not_be_written_the_next_one_is(tmp_path):
+    audit = Audit(tmp_path / "audit.db")
+    audit._db.execute(
+        "CREATE TEMP TRIGGER broken BEFORE INSERT ON audit BEGIN SELECT raise(FAIL, 'disk'); END"
+    )
+    with pytest.raises(sqlite3.DatabaseError, match="disk"):
+        audit.note(1, "school:s1", "device_day", "d")
+    audit._db.execute("DROP TRIGGER broken")
+    audit.note(2, "school:s1", "device_day", "d")
+    assert [one.at_ms for one in audit.entries()] == [2]
+    assert audit.first_broken() is None
+    audit.close()

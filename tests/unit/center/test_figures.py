@@ -169,3 +169,29 @@ def test_health_names_its_reasons_and_a_cleared_fault_is_none():
     assert health_reasons([sick]) == ["clock_wrong", "disk_low", "too_hot", "battery_worn"]
     well = hour(hot_s=599, host={"disk_free_pct": 10, "battery_health_pct": 60})
     assert health_reasons([sick, well])[1:] == ["too_hot"]
+
+
+def test_a_machine_that_is_never_switched_off_is_not_lost_on_a_day_without_lessons():
+    whole = day(idle_s=36_000, alive_ms=DAY_END - CELL_MS, last_ms=DAY_END)
+    assert classify(whole, whole, until_ms=DAY_END, now_ms=AFTER) is DayState.ON
+    until_noon = day(idle_s=18_000, alive_ms=START, last_ms=DAY_END - 5 * HOUR_MS)
+    assert classify(until_noon, until_noon, until_ms=DAY_END, now_ms=AFTER) is DayState.LOST
+
+
+def test_a_machine_that_slept_all_day_and_told_so_is_not_on_and_not_lost():
+    slept = day(asleep_s=36_000, alive_ms=DAY_END - CELL_MS, last_ms=DAY_END)
+    assert classify(slept, slept, until_ms=DAY_END, now_ms=AFTER) is DayState.OFF
+
+
+def test_a_connection_of_now_says_nothing_of_a_day_that_is_over():
+    silent = day(alive_ms=4, last_ms=5)
+    found = classify(None, silent, until_ms=DAY_END, now_ms=AFTER, heard_ms=AFTER)
+    assert found is DayState.LOST
+
+
+def test_a_machine_that_connected_after_its_shutdown_and_says_nothing_is_not_off():
+    shut = day(shutdown_ms=5, alive_ms=4, last_ms=5)
+    now_ms = START + HOUR_MS
+    assert classify(None, shut, until_ms=DAY_END, now_ms=now_ms) is DayState.OFF
+    silent = classify(None, shut, until_ms=DAY_END, now_ms=now_ms, heard_ms=START)
+    assert silent is DayState.LOST

@@ -12,7 +12,9 @@ from ketang_center.registry.calendars import HOUR_MS, day_starts_ms
 from ketang_center.registry.database import Registry
 from ketang_center.registry.values import Level
 from ketang_center.states import Connection
-from ketang_center.store.reading import StoreReader
+from ketang_center.store.partitions import SLOT_MS
+from ketang_center.store.partitions import day_of as partition_of
+from ketang_center.store.reading import ROWS, StoreReader
 from ketang_center.store.sqlite import Store
 from ketang_center.view_values import Context, Filters
 from ketang_contract import batch, topics
@@ -150,3 +152,36 @@ def test_a_resend_marks_its_hour_again_and_changes_no_figure(centre):
         send(worker, Stream.USE, 1, [(START, usage)], clock.now_ms)
         assert rollup.step() == 1
         assert context.rollups.days(TODAY)[DEVICE, "s1"].active_s == 300
+
+
+def test_a_bucket_is_looked_up_and_not_searched_for_among_all_devices(centre):
+    worker, *_ = centre
+    db = worker.store.partitions.connection(partition_of(START // SLOT_MS))
+    plan = db.execute(f"EXPLAIN QUERY PLAN {ROWS}", (1, "d", "d")).fetchall()
+    assert "(slot=? AND device=?)" in plan[0][3]
+
+
+def test_a_good_bye_the_centre_missed_is_not_a_connection_for_ever(centre):
+    worker, _, context, clock = centre
+    born = Birth(
+        session=1,
+        sent=SENT,
+        agent_version="0.1.0",
+        schema_oldest=1,
+        schema_newest=1,
+    )
+    say(worker, topics.BIRTH, born, clock.now_ms)
+    clock.now_ms += HOUR_MS
+    worker.store.control.note_listening(clock.now_ms)
+    assert shown(context).connection is Connection.CONNECTED, "it may just not have spoken yet"
+    clock.now_ms += HOUR_MS
+    assert shown(context).connection is Connection.SILENT
+
+
+def test_after_a_restore_every_bucket_is_computed_again(centre):
+    """The rollups' file may be of an earlier time than the marks that were cleared for it."""
+    worker, rollup, _, clock = centre
+    send(worker, Stream.USE, 1, [(START, Usage(window_s=300, active_s=300))], clock.now_ms)
+    assert rollup.step() == 1
+    worker.store.begin_epoch(clock.now_ms // 1000)
+    assert rollup.step() == 1

@@ -29,7 +29,7 @@ from tests.unit.center.hostile import (
 )
 from tests.unit.contract.samples import json_values
 
-from ketang_center.ingest.worker import Message
+from ketang_center.ingest.worker import MOST_DAYS, Message
 from ketang_center.store.sqlite import Key
 from ketang_contract import batch, topics
 from ketang_contract.records import Stream
@@ -177,18 +177,34 @@ def test_a_loss_of_all_numbers_there_are_costs_one_range(worker):
     still_works(worker, 1)
 
 
-def test_a_batch_of_a_thousand_days_holds_few_files_open(worker):
-    """Each day is a file; every one held open would cost descriptors until none is left."""
-    first = b'"wall_ms":1760000000000'
+def of_days(first, days):
+    """A frame with a record of each of so many days; its numbers are those of the days."""
     lines = [
-        GOOD.replace(first, b'"wall_ms":%d' % (1_760_000_000_000 + 86_400_000 * day))
-        for day in range(300)
+        GOOD.replace(
+            b'"wall_ms":1760000000000', b'"wall_ms":%d' % (1_760_000_000_000 + 86_400_000 * day)
+        )
+        for day in range(first, first + days)
     ]
-    made = header(head=300, seqs=[[1, 300]])
-    assert judge(worker, Message(TOPIC, frame(made, *lines), RECEIVED_MS)).acked
+    return frame(header(head=first + days - 1, seqs=[[first, first + days - 1]]), *lines)
+
+
+def test_batches_of_hundreds_of_days_hold_few_files_open(worker):
+    """Each day is a file; every one held open would cost descriptors until none is left."""
+    worker.handle(
+        [Message(TOPIC, of_days(1 + 60 * at, 60), RECEIVED_MS) for at in range(5)],
+    )
     assert len(worker.store.partitions._open) <= 41
     assert len(worker.store.partitions.days()) == 300
     still_works(worker, 301)
+
+
+def test_a_batch_of_too_many_days_is_told_to_be_halved_and_its_halves_are_taken(worker):
+    judged = judge(worker, Message(TOPIC, of_days(1, 2 * MOST_DAYS), RECEIVED_MS))
+    assert judged == Judged(("too_many_days",), (), acked=False, not_yet=False)
+    assert worker.store.partitions.days() == []
+    for first in (1, 1 + MOST_DAYS):
+        assert judge(worker, Message(TOPIC, of_days(first, MOST_DAYS), RECEIVED_MS)).acked
+    assert worker.store.control.ledger(Key(DEVICE, "s-1", "use")).balanced
 
 
 def test_a_stream_with_too_many_holes_waits(worker):

@@ -76,9 +76,24 @@ def test_a_device_that_moves_takes_only_its_later_hours_along(tmp_path):
 
 def test_a_gateways_child_has_figures_of_its_own(tmp_path):
     with seeded(tmp_path) as (context, reading, rollup):
-        reading.add("gw-1", row("gw-1", NOW_MS, Event(name=EventName.WAKE), subject="s1-ifp-2"))
+        told = row("s1-ops-pc-1", NOW_MS, Event(name=EventName.WAKE), subject="s1-ifp-2")
+        reading.add("s1-ops-pc-1", told)
         rollup.step()
         assert context.rollups.days(TODAY)["s1-ifp-2", "s1"].last_ms == NOW_MS
+
+
+def test_what_a_device_of_another_school_says_of_a_subject_is_in_no_figure(tmp_path):
+    with seeded(tmp_path) as (context, reading, rollup):
+        usage = Usage(window_s=300, active_s=300)
+        for teller in ("s2-ops-pc-1", "nobody"):
+            reading.add(teller, row(teller, NOW_MS - HOUR_MS, usage, subject="s1-ifp-2"))
+        rollup.step()
+        assert ("s1-ifp-2", "s1") not in context.rollups.days(TODAY)
+        came_ms = day_starts_ms(TODAY)
+        context.registry.place(Placement(device="s2-ops-pc-1", room="s1-r2", from_ms=came_ms))
+        rollup.step()
+        found = context.rollups.days(TODAY)["s1-ifp-2", "s1"]
+        assert found.active_s == 300, "a move entered late restates what it told of others"
 
 
 def test_a_crash_before_the_marks_are_cleared_only_costs_doing_it_again(tmp_path):

@@ -8,6 +8,7 @@ from ketang_center.states import (
     Connection,
     Freshness,
     Why,
+    believed,
     connection_of,
     first_close_ms,
     freshness_of,
@@ -95,3 +96,16 @@ def test_use_that_is_not_known_says_why(latest, seen, now_ms, why):
 def test_the_last_closed_window_speaks_even_over_a_short_break_of_the_line():
     latest = day(window_ms=NOW - 7 * MINUTE, window_state="presenting", window_source="mutter")
     assert use_of(presence(connected=False), latest, NOW).state is State.PRESENTING
+
+
+def test_a_connection_from_before_the_centre_listened_is_believed_for_three_heartbeats():
+    old = presence(since_ms=NOW - 60 * MINUTE, last_seen_ms=NOW - 50 * MINUTE)
+    assert believed(old, NOW - 15 * MINUTE, NOW) is old
+    taken_back = believed(old, NOW - 16 * MINUTE, NOW)
+    assert connection_of(taken_back) is Connection.SILENT
+    assert taken_back.since_ms == NOW - 50 * MINUTE, "silent since it was last heard"
+
+
+def test_a_device_that_spoke_since_the_centre_listens_is_connected_however_long_ago():
+    spoke = presence(since_ms=NOW - 90 * MINUTE, last_seen_ms=NOW - 50 * MINUTE)
+    assert believed(spoke, NOW - 60 * MINUTE, NOW) is spoke

@@ -6,8 +6,8 @@ from tests.web.seed import NOW_MS, OWN, TODAY, YESTERDAY, seeded
 from ketang_center import views
 from ketang_center.access.scope import OutOfScope, SchoolsOwn, Scope
 from ketang_center.metrics.figures import DayState
-from ketang_center.registry.calendars import day_starts_ms
-from ketang_center.registry.values import Level, Service, ServiceState
+from ketang_center.registry.calendars import HOUR_MS, day_starts_ms
+from ketang_center.registry.values import Calendar, Level, Placement, Service, ServiceState
 from ketang_center.states import Connection, Freshness, Why
 from ketang_center.view_values import Filters
 
@@ -150,3 +150,81 @@ def test_the_ledger_adds_up_over_the_devices_in_view(context):
 def test_live_news_stay_in_the_scope(context):
     assert views.visible_devices(context, SCHOOL) >= {OWN, "s1-ifp-1"}
     assert not views.visible_devices(context, SCHOOL) & {"t-1", "s2-ifp-1"}
+
+
+def test_a_school_without_lessons_leaves_the_denominators_of_the_units_above_it(tmp_path):
+    with seeded(tmp_path) as (context, _, rollup):
+        context.registry.set_calendar(Calendar(school="s2"))
+        rollup.step()
+        page = views.overview(context, COUNTY, TODAY)
+        found = {one.unit.id: one for one in page.branches}
+        assert (page.in_service, page.uncounted, page.no_lessons) == (19, 8, False)
+        assert page.counts.in_service == 11, "those of s1 alone"
+        assert (found["s2"].in_service, found["s2"].counts, found["s2"].lessons) == (8, None, False)
+
+
+def test_without_lessons_anywhere_each_device_is_still_told_of(tmp_path):
+    with seeded(tmp_path) as (context, _, rollup):
+        for school in ("s1", "s2", "s3"):
+            context.registry.set_calendar(Calendar(school=school))
+        rollup.step()
+        page = views.overview(context, REGION, TODAY)
+        assert (page.no_lessons, page.uncounted, page.counts.in_service) == (True, 0, 25)
+
+
+def test_records_are_not_counted_where_use_is_not_shown(tmp_path):
+    with seeded(tmp_path) as (context, *_):
+        for device in ("s3-ifp-3", "s3-ops-pc-3"):
+            context.registry.set_service(
+                Service(device=device, state=ServiceState.STOCK, from_ms=day_starts_ms(TODAY))
+            )
+        assert views.overview(context, REGION, TODAY).totals is not None
+        assert views.overview(context, REGION, TODAY, "s3").totals is None
+
+
+def test_above_the_school_and_for_a_personal_device_no_reason_depends_on_the_day(tmp_path):
+    """Full disks are told by day: the days with the reason would be the days it was on."""
+    with seeded(tmp_path) as (context, *_):
+        sunday = YESTERDAY.replace(day=8)
+        found = {}
+        for scope in (SCHOOL, COUNTY):
+            for day in (TODAY, sunday):
+                rows = views.devices(context, scope, day, Filters(attention=True))
+                found[scope.role, day] = {row.posted.device.id for row in rows}
+        assert found[Level.SCHOOL, sunday] == set(), "nothing came on that day"
+        assert found[Level.COUNTY, sunday] == found[Level.COUNTY, TODAY] != set()
+        page = views.overview(context, COUNTY, sunday)
+        assert page.attention == len(found[Level.COUNTY, TODAY])
+
+
+def test_a_school_a_device_has_left_keeps_its_days_and_sees_nothing_of_now(tmp_path):
+    with seeded(tmp_path) as (context, _, rollup):
+        moved_ms = day_starts_ms(TODAY) + 9 * HOUR_MS
+        context.registry.place(Placement(device="s1-ifp-1", room="s2-r1", from_ms=moved_ms))
+        rollup.step()
+        page = views.device_day(context, SCHOOL, "s1-ifp-1", YESTERDAY)
+        assert page.row.day is DayState.USED
+        row = page.row
+        assert (row.connection, row.use, row.age_ms, row.since_ms) == (None, None, None, 0)
+        assert page.accounts == ()
+        before = views.overview(context, SCHOOL, YESTERDAY)
+        assert sum(before.connections.values()) == before.in_service - 1
+
+
+def test_after_the_centre_was_away_silence_is_judged_from_when_it_listens_again(tmp_path):
+    now_ms = NOW_MS
+    with seeded(tmp_path, clock=lambda: now_ms) as (context, reading, _):
+        now_ms += 3 * HOUR_MS
+        reading.listening = now_ms - 60_000
+        page = views.overview(context, Scope(Level.SCHOOL, "s2"), TODAY)
+        assert page.connections[Connection.CONNECTED] == 6
+        assert page.counts.of(DayState.LOST) == 1, "the one that was lost before"
+        own = next(
+            row
+            for row in views.devices(context, SCHOOL, TODAY, Filters(q=OWN))
+            if row.posted.device.id == OWN
+        )
+        assert own.day is DayState.UNKNOWN, "nobody could hear it, so it is not lost"
+        reading.listening = now_ms - 16 * 60_000
+        page = views.overview(context, SCHOOL, TODAY)
+        assert page.connections[Connection.CONNECTED] == 0
