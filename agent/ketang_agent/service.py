@@ -50,6 +50,7 @@ _COUNT_S = 1
 _HOUSEKEEPING_S = 60
 _REOPEN_S = 10
 _SETBACK_MS = 1_000
+_GOOD_BYE_MS = 3_000
 _MEGABYTE = 1 << 20
 
 
@@ -130,15 +131,38 @@ class Service:
                 wait_s = min(wait_s, max(0.01, (wake_ms - now.boottime_ms) / 1000))
             self._bell.wait(wait_s)
             self._bell.clear()
-        now = self._clock.now()
-        self._keeper.keep(self._recorder.close_all(now), now.wall_ms)
-        self._say(EventName.AGENT_STOPPED)
-        self._poll(now)
+        self._say_good_bye()
 
     def stop(self) -> None:
         """Finish the round at hand and return from ``run``. Safe in a signal handler."""
         self._stopping = True
         self._bell.set()
+
+    def _say_good_bye(self) -> None:
+        """End the open window, and give the centre a moment to acknowledge all that waits.
+
+        What it does not hear now it hears after the next start; a machine that is switched off
+        for the summer would look lost until then.
+        """
+        now = self._clock.now()
+        self._keeper.keep(self._recorder.close_all(now), now.wall_ms)
+        self._say(EventName.AGENT_STOPPED)
+        if self._sender:
+            self._sender.begin_session()  # nothing waits for its turn any more
+        until_ms = now.boottime_ms + _GOOD_BYE_MS
+        while self._unanswered():
+            self._poll(self._clock.now())
+            left_ms = until_ms - self._clock.now().boottime_ms
+            if left_ms <= 0:
+                return
+            self._bell.wait(left_ms / 1000)
+            self._bell.clear()
+
+    def _unanswered(self) -> bool:
+        spool, link = self._keeper.spool, self._link
+        if spool is None or link is None or not link.connected:
+            return False
+        return any(spool.pending(lane) for lane in spool.lanes())
 
     # The parts that come and go.
 

@@ -15,6 +15,7 @@ from tests.flow.test_one_fact import BROKERS, DEVICE, PATIENCE_S, Classroom
 
 import ketang_agent
 from ketang_agent import doctor, settings
+from ketang_agent.spool.store import Spool
 from ketang_center.store.reading import StoreReader
 from ketang_cli.local_broker import Kind
 from ketang_contract.errors import BadInput
@@ -135,6 +136,25 @@ def test_the_agents_page_tells_that_everything_arrived_and_goes_with_the_agent(t
     assert "local_page.open" in agent.log
     assert "Traceback" not in agent.log
     assert doctor.ask(agent.settings)[0] is None
+
+
+def test_an_agent_that_is_stopped_leaves_nothing_behind_that_the_centre_could_hear(tmp_path):
+    with classroom(tmp_path) as room, Agent(write_settings(room)) as agent:
+        agent.wait_until_it_logs("broker.connected")
+        assert agent.end() == 0
+        with Spool(agent.settings.data_dir / "spool.db") as spool:
+            assert next(spool.head(lane) for lane in spool.lanes()) >= 2
+            assert not [lane for lane in spool.lanes() if spool.pending(lane)]
+
+
+def test_an_agent_that_is_stopped_without_a_centre_ends_soon_and_keeps_all(tmp_path):
+    with classroom(tmp_path) as room, Agent(write_settings(room)) as agent:
+        agent.wait_for(lambda said: said["uplink"]["acked_at_ms"] is not None)
+        room.stop_center()
+        assert agent.end() == 0
+        with Spool(agent.settings.data_dir / "spool.db") as spool:
+            assert any(spool.pending(lane) for lane in spool.lanes())
+        room.start_center()
 
 
 def test_an_agent_whose_port_is_taken_goes_on_without_a_page(tmp_path):
