@@ -1,10 +1,12 @@
 """The agent itself: the only file that knows all rooms. One main loop, one owner of the spool."""
 
+import ipaddress
 import logging
 import os
 import sqlite3
 import ssl
 import threading
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -16,6 +18,7 @@ from ketang_agent.collectors.base import (
     HostReading,
     NotApplicable,
 )
+from ketang_agent.collectors.network import BrokerLink
 from ketang_agent.collectors.registry import collectors_of
 from ketang_agent.faults import Faults
 from ketang_agent.inference.switch import KillSwitch
@@ -69,6 +72,8 @@ class Service:
             categories=kind.foreground,
             data_dir=settings.data_dir,
             agent_version=version,
+            probe_host=_probed(settings.broker.host),
+            probe_port=settings.broker.port,
         )
         self._recorder = Recorder(settings.device)
         self._gatherer = Gatherer()
@@ -229,7 +234,7 @@ class Service:
     # What is done, and how often.
 
     def _plan(self) -> None:
-        collectors = collectors_of(self._collecting, desktop(os.environ))
+        collectors = collectors_of(self._collecting, desktop(os.environ), self._broker_link)
         intervals_s = self._collecting.intervals_s
         self._observer.collectors = Collectors(intervals_s, [one.name for one in collectors])
         for one in collectors:
@@ -247,6 +252,9 @@ class Service:
         self._scheduler.every(_CLOSE_S, self._judge, name="faults", first_in_s=_CLOSE_S)
         self._scheduler.every(_REOPEN_S, self._reopen, name="spool", first_in_s=_REOPEN_S)
         self._scheduler.every(_HOUSEKEEPING_S, self._tidy, name="housekeeping")
+
+    def _broker_link(self) -> BrokerLink:
+        return BrokerLink(*self._link.route()) if self._link else BrokerLink()
 
     def _sampling(self, collector: Collector) -> Job:
         def sample(now: Instant) -> None:
@@ -339,6 +347,14 @@ class Service:
         if self._switch.engaged:
             return Camera.STOPPED
         return Camera.FAILED if self._settings.occupancy else Camera.OFF
+
+
+def _probed(broker_host: str) -> str | None:
+    """Where IPv6 is tried: the broker, unless it was given as an IPv4 address."""
+    with suppress(ValueError):
+        if ipaddress.ip_address(broker_host).version == 4:  # noqa: PLR2004  (the protocol's name)
+            return None
+    return broker_host
 
 
 def _counting(settings: Settings, kind: Profile, switch: KillSwitch) -> "Counting | None":

@@ -14,7 +14,7 @@ from ketang_center.ingest.subscriber import Ear, Subscriber
 from ketang_center.store.reading import StoreReader
 from ketang_center.store.sqlite import Store
 from ketang_cli.local_broker import Kind, LocalBroker, find_broker
-from ketang_contract.records import Host, Record, TimeQuality
+from ketang_contract.records import Family, Host, Record, TimeQuality
 from ketang_provisioning.ca import ThrowawayAuthority
 
 BROKERS = (pytest.param(Kind.MOSQUITTO, marks=pytest.mark.mosquitto), Kind.NATS)
@@ -142,6 +142,18 @@ def test_a_record_reaches_the_centre_and_is_marked_by_its_own_acknowledgement(ro
         assert reading.take_dirty(10)
         [account] = [one for one in reading.accounts() if one.ledger.head]
         assert account.ledger.balanced
+
+
+def test_how_the_broker_is_reached_is_known_while_it_is_reached(room):
+    room.pump(lambda: room.link.connected)
+    family, rtt_ms = room.link.route()
+    assert family is Family.V4
+    assert rtt_ms is not None
+    assert 0 <= rtt_ms < 1000
+    room.broker.kill()
+    room.pump(lambda: not room.link.connected)
+    assert room.link.route() == (Family.NONE, None)
+    room.broker.start()
 
 
 def test_a_killed_and_wiped_broker_costs_a_resend_and_not_a_record(room):

@@ -83,3 +83,28 @@ def test_what_a_forked_store_brought_back_is_not_taken_again_under_its_old_numbe
     world.pass_all(2)
     world.settle()
     check(world)
+
+
+def test_content_a_clone_brought_under_another_name_is_no_reason_to_mark_it_under_this_one(world):
+    """After a restore only the number would speak, and it stands for other content."""
+    first = world.machines[0]
+    world.clone(first)
+    second = world.machines[1]
+    first.create(1, bulk=False)
+    world.now_ms += 1_000
+    second.create(1, bulk=False)
+    world.clone(second)
+    third = world.machines[2]
+    first.send(1)
+    world.pass_all(0)
+    world.back_up()
+    second.send(1)
+    world.pass_all(1)
+    second.send(1)
+    world.pass_all(1)
+    second.reimage()
+    third.send(1)
+    world.pass_all(2)
+    world.restore()
+    world.settle()
+    check(world)

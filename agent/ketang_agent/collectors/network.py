@@ -13,6 +13,7 @@ from ketang_agent.collectors.base import NetworkReading
 from ketang_agent.collectors.kernel_files import number_of, text_of
 from ketang_contract.records import Family, Ipv4Address, Ipv6Address, LinkKind, Probe
 
+PROBE_EVERY_MS = 3_600_000
 _ARPHRD_ETHER = 1
 _RTF_UP = 0x1
 _RTF_REJECT = 0x200
@@ -49,7 +50,7 @@ class _Counters:
 
 
 class NetworkCollector:
-    """Reads /proc/net and /sys/class/net; the probe answers in the background."""
+    """Reads /proc/net and /sys/class/net; the hourly probe answers in the background."""
 
     name: ClassVar[str] = "network"
 
@@ -63,6 +64,7 @@ class NetworkCollector:
         self._probe = probe
         self._root = root
         self._counters: _Counters | None = None
+        self._probe_at_ms = 0
 
     def sample(self, now: Instant) -> Iterator[NetworkReading]:
         """Yield one reading, and set the next probe going."""
@@ -75,20 +77,28 @@ class NetworkCollector:
             link_mbps=link_mbps(self._root, interface),
             ipv4=widest_ipv4(self._root),
             ipv6=ipv6,
-            ipv6_probe=self._probed(ipv6),
+            ipv6_probe=self._probed(ipv6, now.boottime_ms),
             mqtt_family=broker.family,
             rtt_ms=broker.rtt_ms,
             received_kbps=received_kbps,
             sent_kbps=sent_kbps,
         )
 
-    def _probed(self, ipv6: Ipv6Address) -> Probe:
-        """Give the last answer and ask again; without an address worth trying there is none."""
+    def _probed(self, ipv6: Ipv6Address, now_ms: int) -> Probe:
+        """Give the last answer, and ask again once an hour.
+
+        Without an address worth trying there is none. Every minute would be thousands of empty
+        connections a second at a region's broker.
+        """
         if self._probe is None or ipv6 in (Ipv6Address.NONE, Ipv6Address.LINK_LOCAL):
             return Probe.NOT_RUN
-        # still asking a whole interval later: a resolver that hangs has failed
-        said = Probe.FAILED if self._probe.asking else self._probe.latest
-        self._probe.start()
+        if self._probe.asking:
+            # still asking a whole interval later: a resolver that hangs has failed
+            return Probe.FAILED
+        said = self._probe.latest
+        if now_ms >= self._probe_at_ms:
+            self._probe_at_ms = now_ms + PROBE_EVERY_MS
+            self._probe.start()
         return said
 
     def _throughput(self, interface: str | None, at_ms: int) -> tuple[float | None, float | None]:

@@ -4,7 +4,10 @@ paho runs the network in a thread of its own; nothing here blocks the caller, no
 A connection is used once: the will names its session, so a new session is a new connection.
 """
 
+import os
+import socket
 import ssl
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,8 +20,13 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from ketang_contract.records import Family
+
 KEEPALIVE_S = 60
 """A connection that died without a word is noticed within 1.5 times this, by both its ends."""
+_FAMILIES = {socket.AF_INET: Family.V4, socket.AF_INET6: Family.V6}
+_RTT_AT = 68
+"""Offset of ``tcpi_rtt``, microseconds, in Linux's ``struct tcp_info``."""
 _GOODBYE_S = 2.0
 
 
@@ -124,6 +132,22 @@ class Connection:
             except Empty:
                 return found
 
+    def route(self) -> tuple[Family, int | None]:
+        """Return the address family in use, and the round trip in ms as the kernel smooths it.
+
+        The time is that of the TCP connection itself (tcp(7), TCP_INFO), so asking costs no packet;
+        None where the system does not tell.
+        """
+        taken = self._client.socket()
+        if taken is None:
+            return Family.NONE, None
+        try:
+            with socket.socket(fileno=os.dup(taken.fileno())) as ours:
+                family = _FAMILIES.get(ours.family, Family.NONE)
+                return family, _round_trip_ms(ours)
+        except OSError:  # it went this very moment
+            return Family.NONE, None
+
     def subscribe(self, topic: str) -> None:
         """Ask for a topic, QoS 1."""
         self._client.subscribe(topic, qos=1)
@@ -188,6 +212,14 @@ class Connection:
 
     def _on_message(self, _c: Client, _u: Any, message: MQTTMessage) -> None:
         self._say(Received(message.topic, bytes(message.payload)))
+
+
+def _round_trip_ms(connection: socket.socket) -> int | None:
+    if not hasattr(socket, "TCP_INFO"):
+        return None
+    told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RTT_AT + 4)
+    (rtt_us,) = struct.unpack_from("=I", told, _RTT_AT)
+    return round(float(rtt_us) / 1000)
 
 
 __all__ = [

@@ -13,7 +13,7 @@ from ketang_agent.uplink.birth import birth_of
 from ketang_agent.uplink.client import Confirmed, Connected, Happening, Lost, Received
 from ketang_agent.uplink.sender import Sender
 from ketang_contract import topics
-from ketang_contract.records import to_line
+from ketang_contract.records import Family, to_line
 from ketang_contract.state import Death, Live, Reported
 
 log = logging.getLogger("ketang.uplink")
@@ -30,6 +30,10 @@ class Wire(Protocol):
 
     def happenings(self) -> list[Happening]:
         """Take everything that happened since the last call."""
+        ...
+
+    def route(self) -> tuple[Family, int | None]:
+        """Return the address family in use and the round trip in ms, as far as known."""
         ...
 
     def subscribe(self, topic: str) -> None:
@@ -119,6 +123,10 @@ class Link:
         if self._wire is None:
             return self._retry_at_ms
         return self._sender.wake_at_ms() if self.draining else None
+
+    def route(self) -> tuple[Family, int | None]:
+        """Return how the broker is reached now: address family, and round trip in ms."""
+        return self._wire.route() if self.connected and self._wire else (Family.NONE, None)
 
     def say_live(self, faults: Live) -> None:
         """Tell a change of faults or camera at once; told again at each connect."""

@@ -49,7 +49,7 @@ class Counts:
 
     stored: int = 0
     duplicates: int = 0
-    quarantined: int = 0
+    forked: int = 0
     refused: int = 0
     not_yet: int = 0
     strangers: int = 0
@@ -157,7 +157,7 @@ class Worker:
         one = outcome.admission
         self.counts.stored += len(one.rows) - len(outcome.fork) - outcome.duplicates
         self.counts.duplicates += outcome.duplicates
-        self.counts.quarantined += len(outcome.fork)
+        self.counts.forked += len(outcome.fork)
         self.counts.refused += len(one.refused)
         return self._reply(
             one.key.device,

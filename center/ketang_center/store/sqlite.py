@@ -210,8 +210,6 @@ class Store:
             came, others = self.partitions.insert(one.key, list(rows))
             inserted += came
             different += others
-        # A disk that went back in time sends again what it had moved to a forked store before.
-        different = [row for row in different if not self._stands_elsewhere(one.key, row)]
         return ledger.with_head(one.head).with_stored(numbers), different, inserted
 
     def _stands_elsewhere(self, key: Key, row: Row) -> bool:
@@ -233,9 +231,13 @@ class Store:
                     line,
                     one.received_ms,
                 )
+        # What a disk that went back in time had moved to a fork before, or its clone did, is here
+        # already. It forks all the same: marked under a number that stands for other content, it
+        # would look safe to a device that compares notes with a restored centre.
         quarantined = sum(
             control.quarantine(one.key, row.seq, row.digest, row.line, one.received_ms)
             for row in different
+            if not self._stands_elsewhere(one.key, row)
         )
         if quarantined:
             control.note_change(one.key.device, "clone", one.received_ms)

@@ -148,3 +148,14 @@ def test_without_an_address_worth_trying_the_probe_does_not_run(tmp_path, clock)
     (reading,) = NetworkCollector(probe=probe, root=tmp_path).sample(clock.now())
     assert reading.ipv6_probe is Probe.NOT_RUN
     assert asked == []
+
+
+def test_the_probe_asks_once_an_hour_whatever_the_interval(tmp_path, clock):
+    asked = []
+    probe = Background(lambda: asked.append(1) or Probe.OK, Probe.NOT_RUN, "probe")
+    collector = NetworkCollector(probe=probe, root=wired(tmp_path))
+    for _ in range(61):
+        (reading,) = collector.sample(clock.passes(60))
+        probe.wait(5)
+    assert len(asked) == 2
+    assert reading.ipv6_probe is Probe.OK
