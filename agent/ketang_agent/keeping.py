@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ketang_agent.spool.damage import is_damage
 from ketang_agent.spool.limits import Reserve, hold_reserve, make_room, make_way
 from ketang_agent.spool.salvage import Salvaged, open_spool
 from ketang_agent.spool.store import Spool
@@ -23,7 +24,6 @@ log = logging.getLogger("ketang.spool")
 
 MOST_UNSAVED = 1000
 """Records held in memory while the disk takes none: some eight hours of windows."""
-_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _PRIMARY = 0xFF
 """An extended result code's low byte says what kind it is."""
 
@@ -118,7 +118,7 @@ class Keeper:
     def note(self, problem: sqlite3.Error) -> None:
         """Take in that the spool failed someone; a damaged one is shut, to be opened anew."""
         self._is_failing(str(problem))
-        if _code(problem) in _DAMAGED or not isinstance(problem, sqlite3.OperationalError):
+        if is_damage(problem) or not isinstance(problem, sqlite3.OperationalError):
             log.error("spool.damaged why=%s", problem)
             self._shut()
 

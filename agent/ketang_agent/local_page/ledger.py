@@ -12,14 +12,13 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ketang_agent.spool.rows import SEQ_BITS, STREAMS
 from ketang_agent.spool.values import Fate
 from ketang_contract.batch import DropReason
 from ketang_contract.records import Stream
 from ketang_contract.state import Loss
 
 LONGEST_S = 5.0
-_SEQ_BITS = 48
-_STREAMS = tuple(Stream)
 _CHECK_EVERY = 10_000
 """SQLite instructions between two looks at the deadline."""
 
@@ -53,9 +52,9 @@ def tally(path: Path) -> Tally:
             "SELECT f.lane, s.store_id, f.what, f.reason, SUM(f.last - f.first + 1)"
             " FROM fate f JOIN store s ON s.no = f.lane / ? WHERE f.what IN (?, ?)"
             " GROUP BY f.lane, f.what, f.reason",
-            (len(_STREAMS), Fate.LOST, Fate.MOVED),
+            (len(STREAMS), Fate.LOST, Fate.MOVED),
         ):
-            stream = _STREAMS[lane % len(_STREAMS)]
+            stream = STREAMS[lane % len(STREAMS)]
             settled[store_id, stream] = settled.get((store_id, stream), 0) + records
             if what == Fate.LOST:
                 key = stream, DropReason(reason)
@@ -114,7 +113,7 @@ def _lines(db: sqlite3.Connection, acked_from_ms: int) -> Iterator[tuple[int, by
         (Fate.ACKED, acked_from_ms),
     ).fetchall()
     for lane, first, last, at_ms in ranges:
-        base = lane << _SEQ_BITS
+        base = lane << SEQ_BITS
         lines = db.execute(
             "SELECT line FROM record WHERE id BETWEEN ? AND ? ORDER BY id DESC",
             (base + first, base + last),
