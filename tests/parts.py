@@ -37,9 +37,11 @@ PARTS = (
     ),
     Part("xvfb", ("Xvfb",), ("xvfb", "xdotool", "libxss1")),
     Part("dbus", ("dbus-daemon",), ("dbus", "dbus-daemon")),
+    Part("ip", ("ip",), ("iproute2",)),
+    Part("nft", ("nft",), ("nftables",)),
 )
-OTHERS = ("iproute2", "nftables", "procps")
-"""Packages of tests that bend the network or the disk; as root every full run has them."""
+OTHERS = ("procps",)
+"""Packages whose absence skips nothing yet, but which every full run should have."""
 
 
 def find(name: str) -> str | None:

@@ -108,3 +108,21 @@ def test_content_a_clone_brought_under_another_name_is_no_reason_to_mark_it_unde
     world.restore()
     world.settle()
     check(world)
+
+
+def test_clones_that_share_a_fork_and_move_the_same_record_into_it_store_it_once(world):
+    """Under different numbers: the one had made a record of its own there in between."""
+    first = world.machines[0]
+    world.clone(first)
+    second = world.machines[1]
+    second.create(9, bulk=True)
+    second.send(3)
+    world.pass_all(1)
+    world.now_ms += 1_000
+    first.create(9, bulk=True)
+    first.send(1)
+    world.pass_all(0)
+    world.clone(first)
+    world.machines[2].create(1, bulk=True)
+    world.settle()
+    check(world)

@@ -148,14 +148,18 @@ class Partitions:
         )
         return bytes(found[0]) if found else None
 
-    def holds_content(self, device: str, row: Row, other_than: str) -> bool:
-        """Whether the same content of the same device stands in its slot under another store."""
+    def holds_content(self, key: Key, row: Row) -> bool:
+        """Whether the same content of the same device stands in its slot under another number.
+
+        Under another store's, or of the same one: clones that share a fork move into it both.
+        """
         return (
             self.exists(day_of(row.slot))
             and self.connection(day_of(row.slot))
             .execute(
-                "SELECT 1 FROM row WHERE slot = ? AND device = ? AND digest = ? AND store != ?",
-                (row.slot, device, row.digest, other_than),
+                "SELECT 1 FROM row WHERE slot = ? AND device = ? AND digest = ?"
+                " AND (store, stream, seq) != (?, ?, ?)",
+                (row.slot, key.device, row.digest, key.store_id, key.stream, row.seq),
             )
             .fetchone()
             is not None

@@ -213,7 +213,7 @@ class Store:
         return ledger.with_head(one.head).with_stored(numbers), different, inserted
 
     def _stands_elsewhere(self, key: Key, row: Row) -> bool:
-        return self.partitions.holds_content(key.device, row, key.store_id)
+        return self.partitions.holds_content(key, row)
 
     def _digest_at(self, key: Key, row: Row) -> bytes | None:
         if not self.partitions.exists(day_of(row.slot)):
