@@ -8,6 +8,7 @@ import logging
 import os
 import sqlite3
 from collections import Counter
+from contextlib import closing
 
 import pytest
 
@@ -52,7 +53,9 @@ def rows_of(folder, devices=DEVICES):
     """Every row of every day file: ``{device: Counter of nonces}``, read with sqlite alone."""
     held = {name: Counter() for name in devices}
     for file in sorted((folder / "center").glob("rows-*.db")):
-        with sqlite3.connect(file) as db:
+        with closing(sqlite3.connect(file)) as db:
+            if not db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'row'").fetchone():
+                continue  # it is being made at this moment
             for device, line in db.execute("SELECT device, line FROM row"):
                 held[device][nonce_of(json.loads(line)["body"])] += 1
     return held
