@@ -76,8 +76,8 @@ class Keeper:
             self._is_failing(f"cannot open {self.path.name}: {problem}")
             return False
         self.salvaged = salvaged or self.salvaged
-        hold_reserve(self.spool, self._reserve)
-        return True
+        self._hold_reserve(self.spool)
+        return self.spool is not None
 
     def close(self) -> None:
         """Close the spool. What still waits in memory is lost, and said to be."""
@@ -112,8 +112,8 @@ class Keeper:
             self._count_evicted(make_room(self.spool, self.cap_bytes, now_ms))
         except sqlite3.Error as problem:
             self.note(problem)
-        if not self.trouble:
-            hold_reserve(self.spool, self._reserve)
+        if not self.trouble and self.spool is not None:
+            self._hold_reserve(self.spool)
 
     def note(self, problem: sqlite3.Error) -> None:
         """Take in that the spool failed someone; a damaged one is shut, to be opened anew."""
@@ -121,6 +121,12 @@ class Keeper:
         if is_damage(problem) or not isinstance(problem, sqlite3.OperationalError):
             log.error("spool.damaged why=%s", problem)
             self._shut()
+
+    def _hold_reserve(self, spool: Spool) -> None:
+        try:
+            hold_reserve(spool, self._reserve)
+        except sqlite3.Error as problem:
+            self.note(problem)
 
     def _store(self, spool: Spool) -> None:
         try:

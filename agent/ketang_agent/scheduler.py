@@ -53,6 +53,11 @@ class Scheduler:
         """Forget a job; unknown names are no error, so that stopping twice is safe."""
         self._entries.pop(name, None)
 
+    def run(self, name: str) -> None:
+        """Run one job now, due or not; an unknown name is no error."""
+        if name in self._entries:
+            self._run(self._entries[name])
+
     def run_due(self) -> float:
         """Run every job that is due, in order of dueness; return the seconds until the next one."""
         started_ms = self._clock.now().boottime_ms

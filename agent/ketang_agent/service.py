@@ -5,11 +5,11 @@ import logging
 import os
 import sqlite3
 import ssl
-import threading
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from ketang_agent.bell import Bell
 from ketang_agent.clock import Instant, SystemClock
 from ketang_agent.collectors.base import (
     Collector,
@@ -65,7 +65,7 @@ class Service:
         self._settings = settings
         self._version = version
         self._clock = SystemClock()
-        self._bell = threading.Event()
+        self._bell = Bell()
         self._stopping = False
         self._collecting = CollectorSettings(
             intervals_s=kind.intervals_s,
@@ -86,6 +86,7 @@ class Service:
         self._measured_at = 0
         self._faults = Faults()
         self._store_id = ""
+        self._session = 0
         self._observer = Observer(settings, version, self._clock.now(), self._gatherer)
         self._teller = Teller()
         self._switch = KillSwitch(settings.data_dir / "counting.switch")
@@ -135,13 +136,12 @@ class Service:
             if wake_ms is not None:
                 wait_s = min(wait_s, max(0.01, (wake_ms - now.boottime_ms) / 1000))
             self._bell.wait(wait_s)
-            self._bell.clear()
         self._say_good_bye()
 
     def stop(self) -> None:
         """Finish the round at hand and return from ``run``. Safe in a signal handler."""
         self._stopping = True
-        self._bell.set()
+        self._bell.ring()
 
     def _say_good_bye(self) -> None:
         """End the open window, and give the centre a moment to acknowledge all that waits.
@@ -149,25 +149,27 @@ class Service:
         What it does not hear now it hears after the next start; a machine that is switched off
         for the summer would look lost until then.
         """
+        self._scheduler.run("power")  # a shutdown is announced a moment before we are stopped
         now = self._clock.now()
         self._keeper.keep(self._recorder.close_all(now), now.wall_ms)
         self._say(EventName.AGENT_STOPPED)
         if self._sender:
             self._sender.begin_session()  # nothing waits for its turn any more
         until_ms = now.boottime_ms + _GOOD_BYE_MS
+        self._poll(now)
         while self._unanswered():
-            self._poll(self._clock.now())
             left_ms = until_ms - self._clock.now().boottime_ms
             if left_ms <= 0:
                 return
             self._bell.wait(left_ms / 1000)
-            self._bell.clear()
+            self._poll(self._clock.now())
 
     def _unanswered(self) -> bool:
+        """Whether something waits that the centre may yet acknowledge in this session."""
         spool, link = self._keeper.spool, self._link
-        if spool is None or link is None or not link.connected:
+        if spool is None or link is None or not (link.connected or link.connecting):
             return False
-        return any(spool.pending(lane) for lane in spool.lanes())
+        return link.draining and any(spool.pending(lane) for lane in spool.lanes())
 
     # The parts that come and go.
 
@@ -178,6 +180,7 @@ class Service:
         before, self._link = self._link, None
         if before:  # the spool it stood on was damaged
             before.stop()
+            self._session = before.session
         if self._sender:
             self._observer.forget(self._sender)
             self._sender = None
@@ -186,13 +189,14 @@ class Service:
         settings, spool = self._settings, self._keeper.spool
 
         def connect(will: tuple[str, bytes]) -> Wire:
-            return Connection(settings.broker, self._context, settings.device, will, self._bell.set)
+            return Connection(
+                settings.broker, self._context, settings.device, will, self._bell.ring
+            )
 
         self._sender = Sender(spool, settings.device, settings.center_id)
         self._measured_at = 0
         self._link = Link(spool, self._sender, settings.device, connect, self._version)
-        if before:
-            self._link.session = before.session
+        self._link.session = self._session
 
     def _poll(self, now: Instant) -> None:
         """Let the uplink do what it can; a spool that fails it must not end the agent."""
@@ -291,7 +295,10 @@ class Service:
         self._open()
 
     def _tidy(self, now: Instant) -> None:
-        self._watch_log()
+        try:
+            self._watch_log()
+        except sqlite3.Error as problem:
+            self._keeper.note(problem)
         self._keeper.tidy(now.wall_ms)
         self._observer.count_losses(self._keeper)
 

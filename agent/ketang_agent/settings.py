@@ -69,7 +69,7 @@ def read(path: Path) -> Settings:
         profile=said.text("profile"),
         data_dir=here / said.text("data_dir", most=MAX_PATH),
         broker=Broker(
-            host=said.text("broker_host", most=MAX_PATH),
+            host=_host(said),
             port=said.integer("broker_port", 1, MOST_PORT, 8883),
             ca_file=here / said.text("ca", most=MAX_PATH),
             certificate_file=here / said.text("certificate", most=MAX_PATH),
@@ -80,6 +80,16 @@ def read(path: Path) -> Settings:
         contact=said.text("contact", "", most=_MOST_CONTACT),
         occupancy=_occupancy(here, said.table("occupancy")) if "occupancy" in said else None,
     )
+
+
+def _host(said: Table) -> str:
+    """Read the broker's name; one that no resolver takes must not first fail in a thread."""
+    name = said.text("broker_host", most=MAX_PATH)
+    try:
+        name.encode("idna")
+    except UnicodeError as problem:
+        raise said.wrong("broker_host", f"{name!r} is no host name: {problem}") from None
+    return name
 
 
 def _occupancy(here: Path, said: Table) -> OccupancySettings:

@@ -114,8 +114,8 @@ class Agent:
 
 
 @contextmanager
-def classroom(folder):
-    room = Classroom(folder, Kind.NATS)
+def classroom(folder, kind=Kind.NATS):
+    room = Classroom(folder, kind)
     room.broker.start()
     room.start_center()
     try:
@@ -138,9 +138,13 @@ def test_the_agents_page_tells_that_everything_arrived_and_goes_with_the_agent(t
     assert doctor.ask(agent.settings)[0] is None
 
 
-def test_an_agent_that_is_stopped_leaves_nothing_behind_that_the_centre_could_hear(tmp_path):
-    with classroom(tmp_path) as room, Agent(write_settings(room)) as agent:
-        agent.wait_until_it_logs("broker.connected")
+@pytest.mark.parametrize("kind", BROKERS)
+@pytest.mark.parametrize("moment", ["local_page.open", "broker.connected"])
+def test_an_agent_that_is_stopped_leaves_nothing_behind_that_the_centre_could_hear(
+    tmp_path, kind, moment
+):
+    with classroom(tmp_path, kind) as room, Agent(write_settings(room)) as agent:
+        agent.wait_until_it_logs(moment)
         assert agent.end() == 0
         with Spool(agent.settings.data_dir / "spool.db") as spool:
             assert next(spool.head(lane) for lane in spool.lanes()) >= 2

@@ -19,6 +19,8 @@ from ketang_contract.records import Stream
 from ketang_contract.state import Loss
 
 LONGEST_S = 5.0
+_CHUNK = 500
+"""Lines held in memory at once: an hour's acknowledgements may be all that a month piled up."""
 _CHECK_EVERY = 10_000
 """SQLite instructions between two looks at the deadline."""
 
@@ -113,13 +115,14 @@ def _lines(db: sqlite3.Connection, acked_from_ms: int) -> Iterator[tuple[int, by
         (Fate.ACKED, acked_from_ms),
     ).fetchall()
     for lane, first, last, at_ms in ranges:
-        base = lane << SEQ_BITS
-        lines = db.execute(
-            "SELECT line FROM record WHERE id BETWEEN ? AND ? ORDER BY id DESC",
-            (base + first, base + last),
-        ).fetchall()
-        for (line,) in lines:
-            yield at_ms, line
+        low, high = (lane << SEQ_BITS) + first, (lane << SEQ_BITS) + last
+        while lines := db.execute(
+            "SELECT id, line FROM record WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT ?",
+            (low, high, _CHUNK),
+        ).fetchall():
+            for _, line in lines:
+                yield at_ms, line
+            high = lines[-1][0] - 1
 
 
 @contextmanager

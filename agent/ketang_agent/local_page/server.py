@@ -33,6 +33,9 @@ log = logging.getLogger("ketang.local_page")
 
 _AT_ONCE = 8
 _REQUEST_S = 5.0
+"""A visitor's longest silence."""
+_VISIT_S = 15.0
+"""And the longest visit, however it is dragged out: one look into the spool may take five."""
 _MOST_BODY = 1024
 _LOOK_S = 60.0
 """How often an idle server wakes for nothing."""
@@ -146,19 +149,34 @@ class _Server(ThreadingHTTPServer):
         if not self._places.acquire(blocking=False):
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread to be had
+            self._places.release()
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Give the place back, whatever happens."""
+        ending = threading.Timer(_VISIT_S, _hang_up, (request,))
+        ending.daemon = True
+        with suppress(RuntimeError):  # no thread to be had: then only silence ends a visit
+            ending.start()
         try:
             super().process_request_thread(request, client_address)
         finally:
+            ending.cancel()
             self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A visitor who goes away in mid-sentence is no news."""
         del request, client_address
         log.debug("local_page.request_failed why=%r", sys.exception())
+
+
+def _hang_up(visit: socket.socket) -> None:
+    """End a visit from outside: whoever waits for it reads that it is over."""
+    with suppress(OSError):
+        visit.shutdown(socket.SHUT_RDWR)
 
 
 class _Server6(_Server):

@@ -1,7 +1,7 @@
 """The table of fates: what became of the numbers that no longer wait, as few rows as will do."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ketang_agent.spool.rows import row_sum
@@ -30,20 +30,14 @@ class FateRow(NamedTuple):
         return self.what in tuple(Fate) and reason and 0 < self.first <= self.last
 
 
-def read_all(db: sqlite3.Connection) -> Iterator[FateRow]:
-    """Yield every row, by lane and number.
+def read_all(db: sqlite3.Connection) -> list[FateRow]:
+    """Return every row, by lane and number.
 
     Raises:
         Damaged: a row's sum is wrong, or it says what cannot be.
         sqlite3.Error: the table cannot be read.
     """
-    for *values, found in db.execute(
-        "SELECT lane, first, last, what, reason, at_ms, told, sum FROM fate ORDER BY lane, first"
-    ):
-        row = FateRow(*values)
-        if found != sum_of(row) or not row.is_sound():
-            raise Damaged(f"fate {row.lane}/{row.first}")
-        yield row
+    return _rows(db, "TRUE ORDER BY lane, first")
 
 
 def sum_of(row: FateRow) -> int:
@@ -144,8 +138,14 @@ def _at(db: sqlite3.Connection, lane: int, first: int) -> FateRow | None:
 
 
 def _rows(db: sqlite3.Connection, where: str, *values: object) -> list[FateRow]:
-    found = db.execute(f"SELECT {_COLUMNS} FROM fate WHERE {where}", values)  # noqa: S608  (ours)
-    return [FateRow(*row) for row in found]
+    found = db.execute(f"SELECT {_COLUMNS}, sum FROM fate WHERE {where}", values)  # noqa: S608  (ours)
+    return [_checked(FateRow(*row), said) for *row, said in found]
+
+
+def _checked(row: FateRow, said: int) -> FateRow:
+    if said != sum_of(row) or not row.is_sound():
+        raise Damaged(f"fate {row.lane}/{row.first}")
+    return row
 
 
 def _delete(db: sqlite3.Connection, row: FateRow) -> None:

@@ -10,12 +10,14 @@ The service asks once a minute, and after each ``DRAINED_RECORDS`` acknowledged:
     grip = guard.judge(guard.measure(spool), grip)
     link.draining = grip is Grip.FREE                # no batch is sent, no ack is marked
     keeper.writing = grip is not Grip.CHOKED         # records wait in memory, within their bound
-    faults.set(Fault.SPOOL_PINNED, grip is not Grip.FREE)
+
+A grip that is not FREE is a sign of the fault ``spool_pinned``.
 
 An ack that comes while the drain stands is left aside: the batch is sent again later.
 """
 
 import sqlite3
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
@@ -51,12 +53,8 @@ def measure(spool: Spool) -> int:
     size = _size(log)
     if size < _WORTH_MERGING_BYTES:
         return size
-    try:
+    with suppress(sqlite3.OperationalError):  # others will notice; the size is what counts here
         spool.restart_log()
-    except sqlite3.OperationalError:
-        return _size(
-            log
-        )  # the disk is full or failing: others will notice, the size is what counts
     return _size(log)
 
 

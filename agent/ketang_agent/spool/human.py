@@ -15,14 +15,13 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from ketang_agent.spool.rows import SEQ_BITS, STREAMS, VERSION
+from ketang_agent.spool.rows import SEQ_BITS, SEQ_MASK, STREAMS, VERSION
 from ketang_agent.spool.values import Fate
 from ketang_contract.errors import BadInput
 from ketang_contract.ranges import NOTHING, RangeSet
 from ketang_contract.records import Stream
 
 _CHUNK = 1000
-_SEQ_MASK = (1 << SEQ_BITS) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +168,7 @@ def _rows(db: Database, no: int, *, newest_first: bool) -> Iterator[dict[str, An
 
 
 def _held(row: dict[str, Any], stores: dict[int, str], acked: RangeSet) -> Held:
-    no, seq = row["id"] >> SEQ_BITS, row["id"] & _SEQ_MASK
+    no, seq = row["id"] >> SEQ_BITS, row["id"] & SEQ_MASK
     try:
         fields = json.loads(row["line"])
     except ValueError:

@@ -10,14 +10,13 @@ from shutil import disk_usage
 
 from ketang_agent.spool import carve, fates, rows
 from ketang_agent.spool.remains import Remains
-from ketang_agent.spool.rows import SEQ_BITS, STREAMS
+from ketang_agent.spool.rows import SEQ_BITS, SEQ_MASK, STREAMS
 from ketang_agent.spool.values import Fate
 from ketang_contract.batch import DropReason
 from ketang_contract.ids import new_store_id
 from ketang_contract.ranges import NOTHING, RangeSet
 
 _CHUNK = 1000
-_SEQ_MASK = (1 << SEQ_BITS) - 1
 _MOST_STORES = 32
 _NAMELESS = "unknown"
 """A parent nobody can name. Any parent makes the centre look for content it holds elsewhere, so
@@ -103,7 +102,7 @@ def _lines(path: Path, finished: dict[int, RangeSet], wanted: tuple[int, ...]) -
             line = carve.record_of(cell)
             if line is None:
                 continue
-            no, seq = cell[0] >> SEQ_BITS, cell[0] & _SEQ_MASK
+            no, seq = cell[0] >> SEQ_BITS, cell[0] & SEQ_MASK
             if no % len(STREAMS) in wanted and seq not in finished.get(no, NOTHING):
                 yield cell[0], line
 
@@ -166,7 +165,7 @@ def _held(db: sqlite3.Connection) -> dict[int, RangeSet]:
     """Numbers whose lines are in the new file, by lane."""
     ranges: dict[int, list[list[int]]] = {}
     for (key,) in db.execute("SELECT id FROM record ORDER BY id"):
-        no, seq = key >> SEQ_BITS, key & _SEQ_MASK
+        no, seq = key >> SEQ_BITS, key & SEQ_MASK
         many = ranges.setdefault(no, [[seq, seq - 1]])
         if many[-1][1] == seq - 1:
             many[-1][1] = seq

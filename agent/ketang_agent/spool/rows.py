@@ -18,6 +18,7 @@ MOST_PAGES = 2**30
 """SQLite's own limit."""
 SEQ_BITS = 48
 """A record's row id is its lane's number, then its own in so many bits."""
+SEQ_MASK = (1 << SEQ_BITS) - 1
 STREAMS = tuple(Stream)
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;

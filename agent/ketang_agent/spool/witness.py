@@ -7,6 +7,7 @@ ahead. A spool that is behind its witness has lost something.
 """
 
 import contextlib
+import errno
 import json
 import zlib
 from dataclasses import asdict, dataclass
@@ -50,6 +51,10 @@ def read(path: Path) -> Testimony | None:
         raw = path.read_bytes()[:_BYTES].strip(b"\n\0")
     except FileNotFoundError:
         return None
+    except OSError as problem:
+        if problem.errno == errno.EIO:  # a bad sector stays bad: trying again would last for ever
+            raise Damaged("the witness cannot be read") from problem
+        raise
     if not raw:  # a file system may give a file's size before its content, after a power cut
         return None
     try:

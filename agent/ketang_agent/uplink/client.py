@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 import struct
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -121,7 +122,10 @@ class Connection:
         # paho asks after one keepalive of silence and gives up after a second: it gets 3/4 of ours
         keepalive_s = self._keepalive_s * 3 // 4
         self._client.connect_async(self._broker.host, self._broker.port, keepalive_s)
-        self._client.loop_start()
+        try:
+            self._client.loop_start()
+        except (OSError, RuntimeError) as problem:  # no file or no thread to be had just now
+            self._say(Lost(f"cannot begin: {problem}"))
 
     def happenings(self) -> list[Happening]:
         """Take everything that happened since the last call."""
@@ -160,6 +164,7 @@ class Connection:
     def close(self) -> None:
         """Say good-bye to the broker and let the thread end by itself."""
         self._client.disconnect()
+        self._let_go()
 
     def finish(self) -> None:
         """Say good-bye once the broker has confirmed the last publish.
@@ -170,7 +175,25 @@ class Connection:
             with suppress(RuntimeError, ValueError):  # never queued: the connection is gone
                 self._last.wait_for_publish(_GOODBYE_S)
         self._client.disconnect()
-        self._client.loop_stop()
+        # A peer that takes nothing any more would hold the thread for two keepalives.
+        ending = threading.Thread(target=self._join, daemon=True)
+        with suppress(RuntimeError):  # not even a thread: the process ends anyway
+            ending.start()
+            ending.join(_GOODBYE_S)
+        self._let_go()
+
+    def _join(self) -> None:
+        with suppress(AttributeError):  # paho forgets its thread the moment that ends
+            self._client.loop_stop()
+
+    def _let_go(self) -> None:
+        """Break the circle between the client and us: its two wake-up sockets close with it.
+
+        Left to the garbage collector they pile up by the hundred while a broker is away.
+        """
+        client = self._client
+        client.on_connect = client.on_connect_fail = client.on_disconnect = None
+        client.on_publish = client.on_message = None
 
     def _say(self, happening: Happening) -> None:
         self._happenings.put(happening)

@@ -87,6 +87,11 @@ class Link:
         self.draining = True
         """False: no batch is sent and no acknowledgement heard; what comes is sent again later."""
 
+    @property
+    def connecting(self) -> bool:
+        """Whether the broker may answer any moment now."""
+        return self._wire is not None and not self.connected
+
     def poll(self, now: Instant) -> None:
         """Do everything that can be done now; never blocks."""
         if self._wire is None:
@@ -122,17 +127,18 @@ class Link:
         """Boot time of the next thing to do, if nothing happens before."""
         if self._wire is None:
             return self._retry_at_ms
-        return self._sender.wake_at_ms() if self.draining else None
+        # Until it is connected, what is overdue can only wait for what happens on the wire.
+        return self._sender.wake_at_ms() if self.connected and self.draining else None
 
     def route(self) -> tuple[Family, int | None]:
         """Return how the broker is reached now: address family, and round trip in ms."""
         return self._wire.route() if self.connected and self._wire else (Family.NONE, None)
 
-    def say_live(self, faults: Live) -> None:
+    def say_live(self, live: Live) -> None:
         """Tell a change of faults or camera at once; told again at each connect."""
-        self._said = faults
+        self._said = live
         if self.connected and self._wire:
-            said = to_line(replace(faults, session=self.session))
+            said = to_line(replace(live, session=self.session))
             self._wire.publish(topics.of(self._device, topics.LIVE), said, qos=0)
 
     def say_reported(self, reported: Reported) -> bool:

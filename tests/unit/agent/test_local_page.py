@@ -4,8 +4,10 @@ import http.client
 import os
 import re
 import socket
+import threading
 import time
-from contextlib import contextmanager
+import tracemalloc
+from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from urllib.parse import urlencode, urlsplit
 
@@ -407,3 +409,56 @@ def test_reading_never_writes(spool):
         db.execute("DELETE FROM record")
     [one] = sent(spool.path, acked_from_ms=0, made_from_ms=0)
     assert one == SentLine(NOW_MS, to_line(record(NOW_MS)).decode())
+
+
+def test_visitors_who_drag_their_question_out_cannot_keep_others_out(tmp_path, monkeypatch, spool):
+    monkeypatch.setattr(server, "_VISIT_S", 0.5)
+    over = threading.Event()
+
+    def drag(port):
+        with socket.create_connection(("127.0.0.1", port)) as slow, suppress(OSError):
+            while not over.wait(0.05):
+                slow.sendall(b"G")
+
+    with visiting(tmp_path, monkeypatch, NOBODY) as visit:
+        slow = [threading.Thread(target=drag, args=(visit.port,)) for _ in range(server._AT_ONCE)]
+        for one in slow:
+            one.start()
+        deadline = time.monotonic() + 20
+        answered = False
+        while not answered and time.monotonic() < deadline:
+            over.wait(0.2)
+            with suppress(ConnectionError, http.client.HTTPException):
+                answered = visit.get()[0].status == 200
+        over.set()
+        for one in slow:
+            one.join()
+    assert answered
+
+
+def test_a_visit_that_gets_no_thread_gives_its_place_back(tmp_path, monkeypatch, spool):
+    def none_left(_):
+        raise RuntimeError("can't start new thread")
+
+    with visiting(tmp_path, monkeypatch, NOBODY) as visit:
+        with monkeypatch.context() as busy:
+            busy.setattr(threading.Thread, "start", none_left)
+            for _ in range(server._AT_ONCE + 1):
+                with pytest.raises((ConnectionError, http.client.HTTPException)):
+                    visit.get()
+        assert visit.get()[0].status == 200
+
+
+def test_a_months_records_acknowledged_in_an_hour_are_not_all_read_for_one_page(spool):
+    spool.append([record(NOW_MS, at) for at in range(20_000)])
+    lane = Lane(spool.current_store, Stream.OPS)
+    spool.mark_acked(lane, spool.pending(lane), NOW_MS)
+    tracemalloc.start()
+    try:
+        found = sent(spool.path, acked_from_ms=0, made_from_ms=0, skip=1_000, most=200)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    lines = [to_line(record(NOW_MS, at)).decode() for at in range(18_999, 18_799, -1)]
+    assert [one.line for one in found] == lines
+    assert peak_bytes < 1 << 20

@@ -94,3 +94,11 @@ def test_the_next_moment_is_the_first_of_the_grid_after_now(due_ms, interval_ms,
     assert following_ms > now_ms or following_ms == due_ms > now_ms
     assert (following_ms - due_ms) % interval_ms == 0
     assert following_ms == due_ms or following_ms - interval_ms <= now_ms
+
+
+def test_a_job_can_be_run_at_once_and_an_unknown_one_is_no_error(clock, scheduler):
+    runs = []
+    scheduler.every(60, runs.append, name="power", first_in_s=60)
+    scheduler.run("power")
+    scheduler.run("nothing")
+    assert runs == [clock.now()]

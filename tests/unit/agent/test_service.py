@@ -9,10 +9,14 @@ import pytest
 
 from ketang_agent import doctor, service
 from ketang_agent.inference.switch import KillSwitch
+from ketang_agent.platforms.base import Power
 from ketang_agent.settings import OccupancySettings, Settings
+from ketang_agent.spool import guard
+from ketang_agent.spool.store import Spool
 from ketang_agent.spool.values import Damaged
 from ketang_agent.uplink.client import Broker
 from ketang_contract.errors import BadInput
+from ketang_contract.records import Stream
 from ketang_provisioning.ca import ThrowawayAuthority
 
 PATIENCE_S = 30
@@ -135,3 +139,80 @@ def test_without_its_certificate_it_says_so_in_one_line(tmp_path):
     settings.broker.certificate_file.unlink()
     with pytest.raises(BadInput, match="certificate"), service.Service(settings, "0.1.0"):
         pass
+
+
+def test_damage_met_while_the_log_is_looked_at_has_the_spool_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(service, "_HOUSEKEEPING_S", 0.1)
+    settings = settings_in(tmp_path)
+    with running(settings) as (one, _):
+        wait_for(settings, lambda said: said["spool"]["lanes"])
+        before = one._keeper.spool
+        good = guard.measure
+
+        def measure(spool):
+            if spool is before:
+                raise Damaged("database disk image is malformed")
+            return good(spool)
+
+        monkeypatch.setattr(guard, "measure", measure)
+        deadline = time.monotonic() + PATIENCE_S
+        while one._keeper.spool in (before, None) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert one._keeper.spool not in (before, None)
+
+
+def test_a_shutdown_announced_just_before_the_stop_is_told(tmp_path, monkeypatch):
+    class Announced:
+        pending, asked = (), 0
+
+        def fileno(self):
+            return 0
+
+        def changes(self):
+            said, self.pending = self.pending, ()
+            self.asked += 1
+            return list(said)
+
+    signals = Announced()
+    monkeypatch.setattr(service, "power_signals", lambda: signals)
+    monkeypatch.setattr(service, "_CLOSE_S", 600)
+    settings = settings_in(tmp_path)
+    with running(settings):
+        deadline = time.monotonic() + PATIENCE_S
+        while not signals.asked and time.monotonic() < deadline:
+            time.sleep(0.02)
+        signals.pending = (Power.SHUTTING_DOWN,)
+    with Spool(settings.data_dir / "spool.db") as spool:
+        lane = next(one for one in spool.lanes() if one.stream is Stream.EVENT)
+        lines = [line for _, line in spool.read(lane, spool.pending(lane))]
+    assert [name for name in ("shutdown", "agent_stopped") if name.encode() in b"".join(lines)] == [
+        "shutdown",
+        "agent_stopped",
+    ]
+
+
+def test_a_session_is_newer_than_the_last_even_when_the_spool_came_back_late(tmp_path, monkeypatch):
+    settings = settings_in(tmp_path)
+    with running(settings) as (one, _):
+        wait_for(settings, lambda said: said["spool"]["lanes"])
+        good, tries = one._keeper._open_spool, []
+
+        def opens(path, now_ms):
+            tries.append(path)
+            if len(tries) == 1:
+                raise OSError(28, "No space left on device")
+            return good(path, now_ms)
+
+        one._keeper._open_spool = opens
+        link = one._link
+
+        def fails(now):
+            link.session = 10**15  # one that no disk took
+            raise Damaged("database disk image is malformed")
+
+        link.poll = fails
+        deadline = time.monotonic() + PATIENCE_S
+        while one._link in (link, None) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        wait_for(settings, lambda said: said["uplink"]["session"] > 10**15)
+        assert len(tries) == 2

@@ -7,6 +7,8 @@ from tests.unit.agent.clocks import FakeClock
 
 from ketang_agent.keeping import Keeper
 from ketang_agent.spool.salvage import open_spool
+from ketang_agent.spool.store import Spool
+from ketang_agent.spool.values import Damaged
 from ketang_contract.records import Event, EventName, Host, Inventory, Record, TimeQuality
 
 NOW_MS = FakeClock().now().wall_ms
@@ -127,3 +129,25 @@ def test_while_the_log_may_not_grow_records_wait_in_memory(keeper):
     keeper.writing = True
     keeper.keep([], NOW_MS)
     assert waiting(keeper) == 1
+
+
+class Unholdable(Spool):
+    def hold_size(self, *, held):
+        raise Damaged("page_count")
+
+
+def test_a_spool_that_breaks_while_its_reserve_is_taken_is_a_fault_and_no_crash(tmp_path):
+    def opens(path, now_ms):
+        spool = Unholdable(path)
+        spool.open()
+        return spool, None
+
+    keeper = Keeper(tmp_path, 8 << 20, opens)
+    assert not keeper.open(NOW_MS)
+    assert (keeper.spool, keeper.trouble) == (None, "page_count")
+
+
+def test_damage_met_while_tidying_shuts_the_spool(keeper, monkeypatch):
+    monkeypatch.setattr(Spool, "hold_size", Unholdable.hold_size)
+    keeper.tidy(NOW_MS)
+    assert keeper.spool is None

@@ -66,3 +66,11 @@ def test_a_mistake_is_one_line_that_names_file_and_key(tmp_path, more, says):
         read(tmp_path, more)
     assert str(tmp_path / "agent.toml") in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["a..b", ".example", "x" * 64 + ".example"])
+def test_a_brokers_name_that_no_resolver_takes_is_refused(tmp_path, host):
+    file = tmp_path / "agent.toml"
+    file.write_text(LEAST.replace("broker.example", host), encoding="utf-8")
+    with pytest.raises(BadInput, match=r"broker_host: .* is no host name"):
+        settings.read(file)

@@ -1,12 +1,15 @@
 """The spool: what it keeps, what it gives up first, and what survives."""
 
+import errno
 import sqlite3
+from pathlib import Path
 
 import pytest
 
 from ketang_agent.spool.limits import Reserve, make_room
+from ketang_agent.spool.salvage import open_spool
 from ketang_agent.spool.store import Spool
-from ketang_agent.spool.values import Lane, Loss
+from ketang_agent.spool.values import Damaged, Lane, Loss
 from ketang_contract.batch import DropReason
 from ketang_contract.ranges import RangeSet
 from ketang_contract.records import Event, EventName, Host, Record, Stream, TimeQuality, Usage
@@ -192,3 +195,47 @@ def test_a_file_kept_to_its_size_takes_records_only_where_others_went(spool):
     spool.hold_size(held=False)
     spool.append([host()] * 2000)
     assert spool.head(ops) == 4500
+
+
+def test_a_fate_that_was_changed_on_the_disk_is_damage_whoever_meets_it(spool):
+    spool.append([host()] * 5)
+    ops = lane(spool, Stream.OPS)
+    spool.mark_lost(ops, RangeSet.span(1, 2), DropReason.EVICTED, 5)
+    [loss] = spool.untold(ops)
+    spool._db.execute("UPDATE fate SET reason = 'evicteD'")
+    with pytest.raises(Damaged):
+        spool.mark_told(ops, [loss])
+    with pytest.raises(Damaged):
+        spool.mark_lost(ops, RangeSet.span(4, 4), DropReason.EVICTED, 5)
+
+
+def test_a_bad_sector_under_the_witness_is_damage_and_is_replaced(spool, tmp_path, monkeypatch):
+    spool.append([host()] * 3)
+    spool.close()
+    good = Path.read_bytes
+
+    def read_bytes(path):
+        if path.suffix == ".heads":
+            raise OSError(errno.EIO, "Input/output error")
+        return good(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    with pytest.raises(Damaged):
+        Spool(spool.path).open()
+    monkeypatch.setattr("ketang_agent.spool.witness.Path.unlink", mended(monkeypatch, good))
+    healed, salvaged = open_spool(spool.path, DAY_MS)
+    with healed:
+        assert salvaged.kept == 3
+        assert salvaged.lost == 0
+
+
+def mended(monkeypatch, good):
+    """A file made anew lies on other sectors."""
+    unlink = Path.unlink
+
+    def unlinks(path, **how):
+        if path.suffix == ".heads":
+            monkeypatch.setattr(Path, "read_bytes", good)
+        unlink(path, **how)
+
+    return unlinks
