@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -98,16 +99,14 @@ def ask(settings: Settings) -> tuple[dict[str, Any] | None, str]:
     url = where(settings)
     if not url:
         return None, f"local_port is 0 and {settings.data_dir / 'local-page'} cannot be read"
-    connection = HTTPConnection(urlsplit(url).netloc, timeout=_ANSWER_S)
     try:
-        connection.request("GET", "/status.json")
-        answer = connection.getresponse()
-        raw = answer.read(_MOST_BYTES)
-        said = json.loads(raw) if answer.status == 200 else None  # noqa: PLR2004  (HTTP's own)
+        with closing(HTTPConnection(urlsplit(url).netloc, timeout=_ANSWER_S)) as connection:
+            connection.request("GET", "/status.json")
+            answer = connection.getresponse()
+            raw = answer.read(_MOST_BYTES)
+            said = json.loads(raw) if answer.status == 200 else None  # noqa: PLR2004  (HTTP's own)
     except (OSError, HTTPException, ValueError) as problem:
         return None, f"{url} ({problem or type(problem).__name__})"
-    finally:
-        connection.close()
     if not isinstance(said, dict) or "uplink" not in said:
         return None, f"{url} (somebody else answers there)"
     return said, ""

@@ -103,6 +103,8 @@ class Link:
             self._give_up(lost.reason, now)
         elif self.connected and self.draining:
             self._send(now)
+            if self._sender.is_unheard:
+                self._give_up("it confirms nothing", now)
 
     def _hear(self, happenings: list[Happening], now: Instant) -> Lost | None:
         """Take in what happened; acks that came together are taken in together."""

@@ -99,6 +99,7 @@ class Sender:
         self._unconfirmed: set[str] = set()
         self._paces: dict[Lane, _Pace] = {}
         self._marks: dict[Lane, RangeSet] = {}
+        self._unheard = 0
         self.refused = 0
         """Records the centre said it can never accept, since this process began."""
         self.acked_at_ms: int | None = None
@@ -110,6 +111,7 @@ class Sender:
         """A new connection: everything unacknowledged is sent again, the newest batch first."""
         self._flights.clear()
         self._unconfirmed.clear()
+        self._unheard = 0
         for lane in self._spool.lanes():
             self._pace(lane).fresh_above = max(0, self._spool.head(lane) - self._batch_records)
             self._pace(lane).not_before_ms = 0
@@ -136,6 +138,16 @@ class Sender:
     def confirm(self, digest: str) -> None:
         """The broker took a publish over (PUBACK). It may still lose it."""
         self._unconfirmed.discard(digest)
+        self._unheard = 0
+
+    @property
+    def is_unheard(self) -> bool:
+        """Whether a whole window ran out of time since the broker last confirmed anything.
+
+        A client keeps what is not confirmed until its connection ends, and sends no more past its
+        own limit: such a connection only fills the memory.
+        """
+        return self._unheard >= MAX_UNCONFIRMED
 
     def on_ack(self, payload: bytes, now: Instant) -> None:
         """Take in what the centre says on ``dn/ack``; anything else is left aside."""
@@ -242,6 +254,7 @@ class Sender:
                 pace.not_before_ms = 0  # a moment that has passed wakes nobody
         for digest, flight in list(self._flights.items()):
             if flight.deadline_ms <= now_ms:
+                self._unheard += digest in self._unconfirmed
                 self._land(digest)
                 pace = self._pace(flight.lane)
                 if pace.not_before_ms <= now_ms and not flight.hurried:

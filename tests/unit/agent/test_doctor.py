@@ -147,3 +147,11 @@ def test_the_status_command_prints_lines_or_json_and_says_when_nobody_answers(wa
     assert "connected: broker.example:8883" in capsys.readouterr().out
     assert command.main([*words, "--json"]) == 0
     assert '"device": "panel-1"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:no/", "http://[::1/"])
+def test_an_address_file_that_was_torn_is_an_agent_that_does_not_answer(ward, address):
+    (ward.settings.data_dir / "local-page").write_text(address, "ascii")
+    said, why = doctor.ask(ward.settings)
+    assert said is None
+    assert address in why

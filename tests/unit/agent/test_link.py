@@ -4,9 +4,9 @@ import pytest
 
 from ketang_agent.clock import Instant
 from ketang_agent.spool.store import Spool
-from ketang_agent.uplink.client import Connected, Lost
+from ketang_agent.uplink.client import Confirmed, Connected, Lost
 from ketang_agent.uplink.link import Link
-from ketang_agent.uplink.sender import FIRST_WAIT_MS, Sender
+from ketang_agent.uplink.sender import FIRST_WAIT_MS, LONGEST_WAIT_MS, MAX_UNCONFIRMED, Sender
 from ketang_contract.records import Family, Host, Record, TimeQuality
 
 
@@ -18,6 +18,7 @@ class Wire:
     def __init__(self):
         self.next = []
         self.published = []
+        self.closed = False
 
     def start(self):
         pass
@@ -37,7 +38,7 @@ class Wire:
         return len(self.published)
 
     def close(self):
-        pass
+        self.closed = True
 
     def finish(self):
         pass
@@ -86,3 +87,20 @@ def test_while_it_connects_nothing_overdue_keeps_the_main_loop_awake(desk):
     desk.happens(Connected(), 11 * FIRST_WAIT_MS)
     assert not desk.link.connecting
     assert desk.link.wake_at_ms() == 12 * FIRST_WAIT_MS
+
+
+@pytest.mark.parametrize("confirms", [False, True])
+def test_a_broker_that_confirms_nothing_is_left_before_its_backlog_fills_the_memory(desk, confirms):
+    desk.link.poll(at(0))
+    desk.happens(Connected(), 1)
+    first = desk.wires[0]
+    for turn in range(1, 3 * MAX_UNCONFIRMED):
+        if confirms:
+            first.next.append(Confirmed(len(first.published)))
+        desk.link.poll(at(2 * turn * LONGEST_WAIT_MS))
+    assert first.closed is not confirms
+    assert (len(desk.wires) == 1) is confirms
+    if not confirms:
+        assert len(first.published) <= 2 * MAX_UNCONFIRMED
+        desk.happens(Connected(), 10**9)
+        assert any("/b/" in topic for topic in desk.wires[-1].published), "and tried anew"
