@@ -81,11 +81,15 @@ class Line:
         run("ip", "link", "set", self.end, "up")
 
     def lose(self, percent):
-        """Drop that share of all packets, both ways."""
+        """Drop that share of the line's packets, both ways.
+
+        Not of the loopback's, which no line loses: paho makes its wake-up sockets over it, and one
+        whose first packet is refused there waits for the other for ever.
+        """
         rules = "".join(
             f"add chain inet kt {hook} {{ type filter hook {hook} priority 0; }}\n"
-            f"add rule inet kt {hook} numgen random mod 100 < {percent} drop\n"
-            for hook in ("input", "output")
+            f"add rule inet kt {hook} {way} != lo numgen random mod 100 < {percent} drop\n"
+            for hook, way in (("input", "iifname"), ("output", "oifname"))
         )
         subprocess.run(
             (*self.within, "nft", "-f", "-"),
@@ -250,8 +254,7 @@ def test_a_dead_name_server_does_not_delay_what_the_device_records(tmp_path, lin
         assert not said(scene, "link")
 
 
-# Not in the ordinary run: one time in three or so nothing passes for minutes, and why is not known.
-@pytest.mark.soak
+@pytest.mark.slow
 @pytest.mark.nft
 def test_a_line_that_loses_every_fifth_packet_loses_no_record(tmp_path, line):
     line.lose(20)
