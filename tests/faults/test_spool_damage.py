@@ -12,7 +12,8 @@ import pytest
 
 from ketang_agent.clock import Instant
 from ketang_agent.spool import fates, quarantine, witness
-from ketang_agent.spool.salvage import Salvaged, is_damage, open_spool
+from ketang_agent.spool.damage import is_damage
+from ketang_agent.spool.salvage import Salvaged, open_spool
 from ketang_agent.spool.store import Spool
 from ketang_agent.spool.values import Damaged, Fate, Lane
 from ketang_agent.uplink.birth import birth_of

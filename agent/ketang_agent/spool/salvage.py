@@ -27,7 +27,6 @@ from ketang_agent.spool.values import Damaged
 
 log = logging.getLogger("ketang.spool")
 
-is_damage = damage.is_damage
 LONGEST_S = 20.0
 """After that much reading the rest of a damaged file is given up."""
 

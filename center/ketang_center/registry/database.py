@@ -19,7 +19,6 @@ from ketang_center.registry.values import (
     Placement,
     Posted,
     Service,
-    ServiceState,
     Span,
     Unit,
 )
@@ -253,17 +252,6 @@ class Registry:
         return [
             Placement(device=device, room=room, from_ms=first, until_ms=last)
             for room, first, last in rows
-        ]
-
-    def services(self, device: str) -> list[Service]:
-        """Return a device's service states, oldest first."""
-        rows = self._db.execute(
-            "SELECT state, from_ms, until_ms FROM service WHERE device = ? ORDER BY from_ms",
-            (device,),
-        )
-        return [
-            Service(device=device, state=ServiceState(state), from_ms=first, until_ms=last)
-            for state, first, last in rows
         ]
 
     def school_of(self, device: str, at_ms: int) -> str | None:
