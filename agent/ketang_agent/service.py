@@ -20,6 +20,7 @@ from ketang_agent.collectors.base import (
 )
 from ketang_agent.collectors.network import BrokerLink
 from ketang_agent.collectors.registry import collectors_of
+from ketang_agent.credentials import Credentials
 from ketang_agent.faults import Faults
 from ketang_agent.inference.switch import KillSwitch
 from ketang_agent.keeping import Keeper
@@ -34,7 +35,7 @@ from ketang_agent.spool import guard
 from ketang_agent.spool.guard import Grip
 from ketang_agent.status import Collectors, Status
 from ketang_agent.telling import Teller
-from ketang_agent.uplink.client import Connection, tls_context
+from ketang_agent.uplink.client import Connection
 from ketang_agent.uplink.link import Link, Wire
 from ketang_agent.uplink.sender import Sender
 from ketang_contract.errors import BadInput
@@ -54,6 +55,7 @@ _HOUSEKEEPING_S = 60
 _REOPEN_S = 10
 _SETBACK_MS = 1_000
 _GOOD_BYE_MS = 3_000
+_RENEW_LOOK_S = 10
 _MEGABYTE = 1 << 20
 
 
@@ -81,6 +83,7 @@ class Service:
         self._keeper = Keeper(settings.data_dir, kind.caps.spool_max_mb * _MEGABYTE)
         self._link: Link | None = None
         self._sender: Sender | None = None
+        self._credentials = Credentials(settings.broker)
         self._not_before_ms = 0
         self._grip = Grip.FREE
         self._measured_at = 0
@@ -97,7 +100,7 @@ class Service:
 
     def __enter__(self) -> Self:
         try:
-            self._context = tls_context(self._settings.broker)
+            self._credentials.context()
         except (OSError, ssl.SSLError) as problem:
             raise BadInput(
                 f"ca, certificate or key cannot be used: {problem}; see: ketang agent doctor"
@@ -189,9 +192,8 @@ class Service:
         settings, spool = self._settings, self._keeper.spool
 
         def connect(will: tuple[str, bytes]) -> Wire:
-            return Connection(
-                settings.broker, self._context, settings.device, will, self._bell.ring
-            )
+            context = self._credentials.context()
+            return Connection(settings.broker, context, settings.device, will, self._bell.ring)
 
         self._sender = Sender(spool, settings.device, settings.center_id)
         self._measured_at = 0
@@ -256,6 +258,7 @@ class Service:
         self._scheduler.every(_CLOSE_S, self._judge, name="faults", first_in_s=_CLOSE_S)
         self._scheduler.every(_REOPEN_S, self._reopen, name="spool", first_in_s=_REOPEN_S)
         self._scheduler.every(_HOUSEKEEPING_S, self._tidy, name="housekeeping")
+        self._scheduler.every(_RENEW_LOOK_S, self._renew, name="identity")
 
     def _broker_link(self) -> BrokerLink:
         return BrokerLink(*self._link.route()) if self._link else BrokerLink()
@@ -293,6 +296,15 @@ class Service:
     def _reopen(self, now: Instant) -> None:
         del now
         self._open()
+
+    def _renew(self, now: Instant) -> None:
+        """Fetch the next certificate when it is time, and try it at a connection of its own."""
+        link = self._link
+        if link is not None and link.connected:
+            self._credentials.connected()
+            if self._credentials.untried:
+                link.begin_anew(now)
+        self._credentials.step(now.wall_ms / 1000)
 
     def _tidy(self, now: Instant) -> None:
         try:

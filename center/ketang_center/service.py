@@ -9,24 +9,36 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+from ketang_center.access.accounts import Accounts
 from ketang_center.access.audit import Audit
+from ketang_center.access.database import AccountsFile
 from ketang_center.access.scope import Scope
+from ketang_center.access.sessions import Sessions
+from ketang_center.enrolment.bans import Bans
+from ketang_center.enrolment.book import Book
+from ketang_center.enrolment.service import EnrolmentService
 from ketang_center.ingest.subscriber import Subscriber
 from ketang_center.ingest.worker import Counts
 from ketang_center.metrics.rollup import Rollup, RollupReader
 from ketang_center.registry.database import Registry
+from ketang_center.restoring import bring_back, offsite_of, was_put_back
+from ketang_center.security import SecurityLog
 from ketang_center.settings import Settings
 from ketang_center.store.control import Control
 from ketang_center.store.reading import StoreReader
 from ketang_center.view_values import Context
+from ketang_center.warden import Duty, Warden
 from ketang_center.web.server import ConsoleServer, console
 from ketang_contract.errors import BadInput
 
 log = logging.getLogger("ketang.center")
 
+_DAY_S = 86_400.0
+_LOOK_S = 1.0
+_OFFSITE_S = 5.0
 _REST_S = 0.5
 """Between two looks for changed buckets: what a page may lag behind the rows."""
 _BUCKETS = 100
@@ -40,7 +52,16 @@ class Center:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._subscriber = Subscriber(settings.ear, settings.data_dir)
+        folder = settings.data_dir
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._security = SecurityLog(folder / "security.db")
+        self._book = Book(folder / "enrolment.db")
+        self._subscriber = Subscriber(
+            settings.ear,
+            folder,
+            security=self._security,
+            barred=Bans(self._book, time.monotonic),
+        )
         self._stopping = threading.Event()
         self._failed = False
         self._server: ConsoleServer | None = None
@@ -55,23 +76,77 @@ class Center:
         """Start everything, serve, and end in order: 0, or 1 when a part failed."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stop())
-        threads = [
-            threading.Thread(target=self._guarded, args=(name, part), name=f"ketang-{name}")
-            for name, part in (("ingest", self._subscriber.run), ("rollup", self._roll_up))
-        ]
-        with self._context() as context:
-            self._server = console(context, self._settings.web_host, self._settings.web_port)
-            for thread in threads:
-                thread.start()
-            try:
-                if not self._stopping.is_set():
-                    self._server.run()
-                self._failed |= not self._stopping.is_set()
-            finally:
-                self.stop()
-                for thread in threads:
-                    thread.join(_JOIN_S)
+        if was_put_back(self._settings):
+            found = bring_back(self._settings, int(time.time()))
+            log.warning("center.was_restored lines=%d epoch=%d", found.lines, found.epoch)
+        with ExitStack() as stack:
+            stack.callback(self._security.close)
+            stack.callback(self._book.close)
+            enrolment = self._enrolment(stack)
+            context = stack.enter_context(self._context())
+            warden = Warden(self._duties(enrolment), _now_ms, time.monotonic)
+            parts: dict[str, Callable[[], None]] = {
+                "ingest": self._subscriber.run,
+                "rollup": self._roll_up,
+                "warden": warden.run,
+            }
+            if enrolment is not None:
+                parts["enrolment"] = enrolment.run
+            threads = [
+                threading.Thread(target=self._guarded, args=one, name=f"ketang-{one[0]}")
+                for one in parts.items()
+            ]
+            ends = [warden.stop, *([enrolment.stop] if enrolment else [])]
+            self._serve(context, threads, ends)
         return int(self._failed or any(thread.is_alive() for thread in threads))
+
+    def _serve(
+        self,
+        context: Context,
+        threads: Sequence[threading.Thread],
+        ends: Sequence[Callable[[], None]],
+    ) -> None:
+        """Serve the console until told to stop, and end the other parts in order."""
+        settings = self._settings
+        self._server = console(
+            context,
+            settings.web_host,
+            settings.web_port,
+            certificate=settings.web_certificate,
+            key=settings.web_key,
+        )
+        for thread in threads:
+            thread.start()
+        try:
+            if not self._stopping.is_set():
+                self._server.run()
+            self._failed |= not self._stopping.is_set()
+        finally:
+            self.stop()
+            for end in ends:
+                end()
+            for thread in threads:
+                thread.join(_JOIN_S)
+
+    def _enrolment(self, stack: ExitStack) -> EnrolmentService | None:
+        if self._settings.enrolment is None:
+            return None
+        service = EnrolmentService(
+            self._settings.enrolment, self._settings.data_dir, center_id(self._settings)
+        )
+        stack.callback(service.close)
+        service.revocation_list.keep(_now_ms())
+        return service
+
+    def _duties(self, enrolment: EnrolmentService | None) -> list[Duty]:
+        settings, security = self._settings, self._security
+        duties = [Duty("security_log", _DAY_S, security.forget)]
+        offsite = offsite_of(settings)
+        if enrolment is not None:
+            duties.append(Duty("revocation_list", _LOOK_S, enrolment.revocation_list.keep))
+        if offsite is not None:
+            duties.append(Duty("offsite", _OFFSITE_S, lambda _: offsite.send(self._book.rows)))
+        return duties
 
     def stop(self) -> None:
         """Let every part finish what it has at hand. Safe in a signal handler."""
@@ -87,6 +162,8 @@ class Center:
             log.exception("center.part_failed name=%s", name)
             self._failed = True
         finally:
+            # None of them ends by itself, not even in order.
+            self._failed |= not self._stopping.is_set()
             self.stop()
 
     def _roll_up(self) -> None:
@@ -126,16 +203,26 @@ class Center:
             stack.callback(rollups.close)
             audit = Audit(folder / "audit.db")
             stack.callback(audit.close)
+            people = AccountsFile(folder / "accounts.db")
+            stack.callback(people.close)
             yield Context(
                 registry=registry,
                 rollups=rollups,
                 reading=stack.enter_context(StoreReader(folder)),
-                clock=lambda: time.time_ns() // 10**6,
+                clock=_now_ms,
                 home=_home(registry, settings.home),
                 demo=settings.demo,
                 own_device=settings.own_device or None,
+                accounts=Accounts(people),
+                sessions=Sessions(people),
+                security=self._security,
                 audit=audit,
+                oidc=settings.oidc,
             )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 10**6
 
 
 def center_id(settings: Settings) -> str:

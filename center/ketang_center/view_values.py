@@ -4,13 +4,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
+from ketang_center.access.accounts import Accounts
 from ketang_center.access.audit import Audit
 from ketang_center.access.scope import Scope
+from ketang_center.access.sessions import Sessions
 from ketang_center.metrics.figures import Counts, DayState, DayUse
 from ketang_center.metrics.rollup import RollupReader
 from ketang_center.metrics.windows import Cell, Happening
 from ketang_center.registry.database import Registry
 from ketang_center.registry.values import Posted, Unit
+from ketang_center.security import SecurityLog
+from ketang_center.settings import Oidc
 from ketang_center.states import Connection, Freshness, UseNow
 from ketang_center.store.base import Account, Reading
 
@@ -21,8 +25,9 @@ class Context:
 
     Attributes:
         clock: the centre's time, UTC milliseconds.
-        home: what a viewer sees who has chosen nothing.
-        demo: fictitious schools; pages say so, and offer to change the role.
+        home: what a viewer of the demo sees who has chosen nothing.
+        demo: fictitious schools; pages say so, nobody logs in, and anyone may change the role.
+        oidc: a provider that vouches for people, if there is one.
         own_device: this machine's own agent, shown on its school's first page.
     """
 
@@ -31,9 +36,13 @@ class Context:
     reading: Reading
     clock: Callable[[], int]
     home: Scope
+    accounts: Accounts
+    sessions: Sessions
+    security: SecurityLog
+    audit: Audit
     demo: bool = False
     own_device: str | None = None
-    audit: Audit | None = None
+    oidc: Oidc | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,8 @@ class _Fleet:
     until_ms: int
     now_ms: int
     listening_ms: int
+    doubted: frozenset[str]
+    """Devices that are two machines, whose figures wait for a person's decision."""
 
     @property
     def shared(self) -> list[Posted]:
@@ -91,6 +93,8 @@ class _Fleet:
         presence = self.presence.get(device)
         if presence is not None and (self.current or not dated):
             found += presence.faults
+        if device in self.doubted:
+            found.append("clone")  # whatever the day: what it told late is missing there too
         return tuple(dict.fromkeys(found))
 
 
@@ -173,8 +177,7 @@ def device_day(context: Context, scope: Scope, device: str, day: date) -> Device
     if not scope.sees_use_of(posted.device):
         raise SchoolsOwn(device)
     now_ms = context.clock()
-    if context.audit is not None:
-        context.audit.note(now_ms, f"{scope.role}:{scope.root}", "device_day", f"{device}@{day}")
+    context.audit.note(now_ms, scope.label, "device_day", f"{device}@{day}", posted.school)
     hours = _hours(context, posted, day)
     return DeviceDay(
         row=_row(scope, fleet, posted),
@@ -250,6 +253,7 @@ def _fleet(context: Context, tree: Tree, top: str, day: date) -> _Fleet:
         until_ms=start_ms + DAY_MS,
         now_ms=now_ms,
         listening_ms=listening_ms,
+        doubted=context.reading.doubted(),
     )
 
 

@@ -1,4 +1,4 @@
-"""``ketang center``: run the regional centre, or ask what devices must be told of it."""
+"""``ketang center``: run the regional centre, ask its name, keep its accounts and its audit log."""
 
 import argparse
 import json
@@ -6,9 +6,11 @@ import logging
 from dataclasses import asdict
 from pathlib import Path
 
+from ketang_cli import center_accounts, center_clones
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare ``serve`` and ``id``."""
+    """Declare ``serve``, ``id``, ``account``, ``audit`` and ``clones``."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     serve = actions.add_parser(
         "serve", help="take records in, compute figures, show them, until stopped"
@@ -16,6 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     name = actions.add_parser("id", help="print the name that devices are configured to obey")
     for one in (serve, name):
         one.add_argument("--settings", type=Path, required=True, metavar="CENTER.TOML")
+    center_accounts.add_arguments(actions)
+    center_clones.add_actions(actions)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -24,6 +28,10 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         BadInput: settings are wrong: file, key, what is accepted.
     """
+    if options.action in {"account", "audit"}:
+        return center_accounts.run(options)
+    if options.action == "clones":
+        return center_clones.run(options)
     from ketang_center import service, settings
 
     chosen = settings.read(options.settings)

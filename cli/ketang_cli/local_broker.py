@@ -5,10 +5,9 @@ import random
 import re
 import shutil
 import socket
-import ssl
 import subprocess
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
@@ -16,13 +15,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
+from ketang_cli.broker_process import BrokerProcess, Rounds, Start, Watch
 from ketang_contract.errors import BadInput
 from ketang_provisioning import brokers, nats_permits
+from ketang_provisioning.broker_lines import lines_of
+from ketang_provisioning.broker_log import Refusal, RefusalFile
 from ketang_provisioning.ca import Identity
 from ketang_provisioning.nats_doorkeeper import Door, Doorkeeper
+from ketang_provisioning.revocations import Revocations
 
+REFUSALS = "refusals.jsonl"
 _START_S = 15.0
-_STOP_S = 10.0
 _DYING_S = 0.5
 _POLL_S = 0.02
 _PORTS = range(20_000, 32_000)
@@ -50,15 +53,20 @@ class Program:
 class _Recipe(Protocol):
     """What differs between the brokers."""
 
-    def configure(self) -> list[str]: ...
+    def configure(self) -> Start: ...
     def open_door(self, deadline: float) -> bool: ...
     def close_door(self) -> None: ...
 
 
 class LocalBroker:
-    """A broker that listens on 127.0.0.1. ``with LocalBroker(folder, identity) as broker``.
+    """A broker on the loopback. ``with LocalBroker(folder, identity) as broker``.
 
     ``identity`` is the server's. The port stays the same over ``kill`` and ``restart``.
+
+    Args:
+        program: found if not given.
+        host: the address it is reached at; with ``::1`` it listens nowhere else.
+        crl_file: whom it refuses, kept current within seconds; None: nobody is revoked.
     """
 
     host = "127.0.0.1"
@@ -70,17 +78,24 @@ class LocalBroker:
         *,
         program: Program | None = None,
         port: int | None = None,
-        services: Collection[str] = (brokers.SERVICE,),
+        services: Collection[str] = brokers.SERVICES,
+        host: str = host,
+        crl_file: Path | None = None,
     ) -> None:
         self._folder = folder
         self._identity = identity
         self._program = program or find_broker()
-        self._process: subprocess.Popen[bytes] | None = None
-        self.port = port or free_port()
-        make = _Nats if self.kind is Kind.NATS else _Mosquitto
-        self._recipe: _Recipe = make(
-            self._program.path, folder, self.port, identity, frozenset(services)
+        self._process: BrokerProcess | None = None
+        self.host = host
+        self.port = port or free_port(host)
+        self.refusals = folder / REFUSALS
+        self._watch = Watch(lines_of(self.kind), RefusalFile(self.refusals), self._pass_on, _now_ms)
+        self._revocations = (
+            Revocations(crl_file, identity.ca_file, folder / brokers.REVOKED) if crl_file else None
         )
+        self._rounds = Rounds(self._revocations, self._reload) if self._revocations else None
+        make = _Nats if self.kind is Kind.NATS else _Mosquitto
+        self._recipe: _Recipe = make(self._program.path, self._place(frozenset(services)))
 
     def __enter__(self) -> Self:
         self.start()
@@ -102,9 +117,7 @@ class LocalBroker:
     @property
     def pid(self) -> int | None:
         """Its process, or None while it does not run."""
-        if self._process is None or self._process.poll() is not None:
-            return None
-        return self._process.pid
+        return self._process.pid if self._process else None
 
     def start(self) -> None:
         """Start it and wait until it takes clients; nothing to do if it runs.
@@ -114,35 +127,26 @@ class LocalBroker:
         """
         if self._runs_on():
             return
-        command = self._recipe.configure()
-        log = self._folder / "broker.log"
-        with log.open("ab") as errors:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
-            )
+        start = self._recipe.configure()
+        if self._rounds:
+            self._rounds.start()
+        if self._process:
+            self._process.kill()
+        self._process = BrokerProcess(start, self._watch)
+        self._process.start()
         deadline = time.monotonic() + _START_S
         if not (self._answers(deadline) and self._recipe.open_door(deadline)):
             self.kill()
+            log = self._folder / "broker.log"
             raise BadInput(f"{self.kind} did not start on port {self.port}; see {log}")
 
     def kill(self) -> None:
         """End it as a power cut would."""
-        self._recipe.close_door()
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        self._end(BrokerProcess.kill)
 
     def stop(self) -> None:
         """End it in order; it writes what it keeps."""
-        self._recipe.close_door()
-        if self._process:
-            self._process.terminate()
-            try:
-                self._process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                self.kill()
-            self._process = None
+        self._end(BrokerProcess.stop)
 
     def restart(self) -> None:
         """End it in order and start it again, on the same port, with all it kept."""
@@ -159,49 +163,76 @@ class LocalBroker:
             raise RuntimeError("stop or kill the broker before its store is wiped")
         shutil.rmtree(self._folder / brokers.STORE, ignore_errors=True)
 
+    def _end(self, how: Callable[[BrokerProcess], int | None]) -> None:
+        self._recipe.close_door()
+        if self._rounds:
+            self._rounds.stop()
+        if self._process:
+            how(self._process)
+            self._process = None
+
+    def _place(self, services: frozenset[str]) -> "_Place":
+        return _Place(
+            self._folder,
+            self.host,
+            self.port,
+            self._identity,
+            services,
+            self._revocations.is_revoked if self._revocations else None,
+            self._watch.count,
+        )
+
+    def _pass_on(self, line: str) -> None:
+        with (self._folder / "broker.log").open("a", encoding="utf-8") as log:
+            log.write(f"{line}\n")
+
+    def _reload(self) -> None:
+        if self._process and self.kind is Kind.MOSQUITTO:
+            self._process.reload()
+
     def _runs_on(self) -> bool:
         """Tell a broker that runs from one that is dying: its clients learn of a kill before us."""
-        if self._process is None:
-            return False
-        try:
-            self._process.wait(_DYING_S)
-        except subprocess.TimeoutExpired:
-            return True
-        return False
+        return self._process is not None and self._process.wait(_DYING_S) is None
 
     def _answers(self, deadline: float) -> bool:
-        """Wait for a TLS handshake that our authority vouches for."""
-        context = ssl.create_default_context(cafile=str(self._identity.ca_file))
+        """Wait until it says that it listens: a handshake would count as a refused client."""
         while self.pid is not None and time.monotonic() < deadline:
-            try:
-                with (
-                    socket.create_connection((self.host, self.port), 1) as plain,
-                    context.wrap_socket(plain, server_hostname=self.host),
-                ):
-                    return True
-            except OSError:
-                time.sleep(_POLL_S)
+            if self._watch.ready.wait(_POLL_S):
+                return True
         return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What both recipes are made from."""
+
+    folder: Path
+    host: str
+    port: int
+    identity: Identity
+    services: frozenset[str]
+    is_revoked: Callable[[int], bool] | None
+    on_refusal: Callable[[Refusal], None]
 
 
 class _Mosquitto:
-    def __init__(
-        self, path: Path, folder: Path, port: int, identity: Identity, services: frozenset[str]
-    ) -> None:
-        self._path, self._folder, self._port = path, folder, port
-        self._identity, self._services = identity, services
+    def __init__(self, path: Path, place: _Place) -> None:
+        self._path, self._place = path, place
 
-    def configure(self) -> list[str]:
+    def configure(self) -> Start:
+        place = self._place
+        both = [one for one in ("127.0.0.1", "::1") if _can_listen(one)]
         file = brokers.mosquitto(
-            self._folder,
-            self._port,
-            self._identity,
+            place.folder,
+            place.port,
+            place.identity,
             # started by root it would become "mosquitto", who cannot read our private files
             user="root" if os.geteuid() == 0 else "",
-            services=self._services,
-            addresses=[one for one in ("127.0.0.1", "::1") if _can_listen(one)],
+            services=place.services,
+            addresses=both if place.host == LocalBroker.host else [place.host],
+            with_revocations=place.is_revoked is not None,
         )
-        return [str(self._path), "-c", str(file)]
+        return Start([str(self._path), "-c", str(file)])
 
     def open_door(self, deadline: float) -> bool:
         del deadline  # its ACL file is all it needs
@@ -212,23 +243,37 @@ class _Mosquitto:
 
 
 class _Nats:
-    def __init__(
-        self, path: Path, folder: Path, port: int, identity: Identity, services: frozenset[str]
-    ) -> None:
-        self._path, self._folder, self._identity = path, folder, identity
-        own = free_port()
-        while own == port:
-            own = free_port()
-        self._ports = brokers.NatsPorts(port, own)
+    def __init__(self, path: Path, place: _Place) -> None:
+        self._path, self._place = path, place
+        own = free_port(place.host)
+        while own == place.port:
+            own = free_port(place.host)
+        self._ports = brokers.NatsPorts(place.port, own)
         signer, login = nats_permits.account_key(), nats_permits.user_key()
-        self._keys = brokers.NatsKeys(signer.public, login.public)
-        door = Door(self._ports.own, identity.ca_file, signer, login, services)
-        self._doorkeeper = Doorkeeper(door)
+        self._environment = {
+            brokers.NATS_ISSUER: signer.public,
+            brokers.NATS_DOORKEEPER: login.public,
+        }
+        self._doorkeeper = Doorkeeper(
+            Door(
+                place.host,
+                own,
+                place.identity.certificate_file,
+                signer,
+                login,
+                place.services,
+                place.is_revoked or (lambda _: False),
+                place.on_refusal,
+            )
+        )
 
-    def configure(self) -> list[str]:
-        file = brokers.nats(self._folder, self._ports, self._identity, self._keys)
+    def configure(self) -> Start:
+        place = self._place
+        file = brokers.nats(
+            place.folder, self._ports, place.identity, address=place.host, own_address=place.host
+        )
         self._doorkeeper.start()
-        return [str(self._path), "-c", str(file)]
+        return Start([str(self._path), "-c", str(file)], self._environment)
 
     def open_door(self, deadline: float) -> bool:
         return self._doorkeeper.wait_ready(deadline - time.monotonic())
@@ -255,13 +300,14 @@ def find_broker(preferred: Kind | None = None) -> Program:
     raise BadInput(f"no MQTT broker found: {' or '.join(cures[kind] for kind in wanted)}")
 
 
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that was free a moment ago."""
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a TCP port of a loopback address that was free a moment ago."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     while True:
         port = random.choice(_PORTS)
         try:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", port))
+            with socket.socket(family) as probe:
+                probe.bind((host, port))
         except OSError:
             continue
         return port
@@ -293,6 +339,10 @@ def _nats_version(path: Path) -> tuple[int, ...]:
         return ()
     found = re.search(r"(\d+)\.(\d+)\.(\d+)", said.stdout)
     return tuple(int(number) for number in found.groups()) if found else ()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 10**6
 
 
 def _can_listen(address: str) -> bool:

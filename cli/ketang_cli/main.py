@@ -17,6 +17,7 @@ from ketang_contract.errors import KetangError
 
 COMMANDS = {
     "agent": "run the device's agent, or ask it: run, status, doctor, spool, once",
+    "enroll": "give this device its identity, from a code or a kit",
     "center": "run the regional centre: serve",
     "demo": "start broker, centre, this machine's agent and three simulated schools",
     "simulate": "act as many devices of fictitious schools",
@@ -25,7 +26,7 @@ COMMANDS = {
     "bench": "measure the product from outside",
 }
 """Every sub-command there may be, in the order of the help: name, and what it does."""
-EXTRAS = {"agent": "agent", "center": "center"}
+EXTRAS = {"agent": "agent", "enroll": "agent", "center": "center"}
 """What must be installed for a sub-command, where that is less than ``demo``, which has it all."""
 REFUSED = 2
 """Exit status for a person's mistake; argparse uses the same."""

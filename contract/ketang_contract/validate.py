@@ -7,6 +7,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from ketang_contract.ack import Ack
 from ketang_contract.batch import OLDEST_SCHEMA, SCHEMA, Header, check_line
+from ketang_contract.enrolment import (
+    MAX_BODY_BYTES,
+    Application,
+    Challenge,
+    Issued,
+    Renewal,
+    Turned,
+)
 from ketang_contract.errors import NotYet, Refused
 from ketang_contract.records import Record
 from ketang_contract.state import Birth, Death, Live, Reported
@@ -26,6 +34,10 @@ MESSAGES: dict[str, TypeAdapter[Any]] = {
     "live": TypeAdapter(Live),
     "reported": TypeAdapter(Reported),
 }
+BODIES: dict[type, TypeAdapter[Any]] = {
+    kind: TypeAdapter(kind) for kind in (Application, Renewal, Challenge, Issued, Turned)
+}
+"""What is said over HTTPS when a device enrols or renews."""
 MAX_DOCUMENT_BYTES = 64 << 10
 
 
@@ -77,6 +89,21 @@ def document(kind: type[T], payload: bytes) -> T:
         made: T = MESSAGES[kind.__name__.lower()].validate_json(payload)
     except ValidationError as problem:
         raise Refused("bad_document", first_error(problem)) from problem
+    return made
+
+
+def body(kind: type[T], payload: bytes) -> T:
+    """Read a body of the enrolment service, or one of its answers.
+
+    Raises:
+        Refused: ``bad_request`` with the first field that is wrong.
+    """
+    if len(payload) > MAX_BODY_BYTES:
+        raise Refused("bad_request", f"larger than {MAX_BODY_BYTES} bytes")
+    try:
+        made: T = BODIES[kind].validate_json(payload)
+    except ValidationError as problem:
+        raise Refused("bad_request", first_error(problem)) from problem
     return made
 
 

@@ -2,6 +2,9 @@
 
 It speaks the few verbs of the NATS client protocol it needs (INFO, CONNECT, SUB, MSG, PUB, PING),
 over TLS, on the server's loopback port. While it is away nobody new comes in; who is in stays.
+
+It accepts the very certificate the server was given and no other: a region's names the hosts that
+devices use, which need not include the loopback's.
 """
 
 import json
@@ -9,12 +12,15 @@ import logging
 import socket
 import ssl
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from ketang_provisioning import nats_permits
-from ketang_provisioning.nats_permits import NKey
+from ketang_provisioning.broker_log import Refusal
+from ketang_provisioning.nats_permits import NKey, NoEntry, Question
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +31,22 @@ _CONNECT_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Where the server's own port is, who signs the permits, and how we prove who we are."""
+    """Where the server's own port is, who signs the permits, and how we prove who we are.
 
+    Attributes:
+        certificate_file: the server's.
+        is_revoked: tells by its serial number whether a certificate may not come in.
+        on_refusal: is told of everybody who is turned away, in the doorkeeper's thread.
+    """
+
+    host: str
     port: int
-    ca_file: Path
+    certificate_file: Path
     signer: NKey
     login: NKey
     services: frozenset[str]
+    is_revoked: Callable[[int], bool] = lambda _: False
+    on_refusal: Callable[[Refusal], None] = lambda _: None
 
 
 class Doorkeeper:
@@ -77,9 +92,11 @@ class Doorkeeper:
             self._stopping.wait(_RETRY_S)
 
     def _serve(self) -> None:
-        context = ssl.create_default_context(cafile=str(self._door.ca_file))
-        plain = socket.create_connection(("127.0.0.1", self._door.port), _CONNECT_S)
-        with plain, context.wrap_socket(plain, server_hostname="127.0.0.1") as link:
+        context = ssl.create_default_context(cafile=str(self._door.certificate_file))
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.check_hostname = False  # one certificate is trusted, whatever it is called
+        plain = socket.create_connection((self._door.host, self._door.port), _CONNECT_S)
+        with plain, context.wrap_socket(plain) as link:
             self._link = link
             lines = link.makefile("rb")
             self._enter(link, lines)
@@ -120,9 +137,19 @@ class Doorkeeper:
             # no answer: the server refuses the client when its own time limit is over
             log.warning("doorkeeper.unreadable reason=%r", problem)
             return
-        verdict = nats_permits.judge(question, self._door.services)
+        verdict = nats_permits.judge(question, self._door.services, self._door.is_revoked)
         reply = nats_permits.answer(question, verdict, self._door.signer)
         link.sendall(b"PUB %b %d\r\n%b\r\n" % (fields[-2], len(reply), reply))
+        if isinstance(verdict, NoEntry):
+            self._door.on_refusal(_refusal(question, verdict))
+
+
+def _refusal(question: Question, verdict: NoEntry) -> Refusal:
+    """Name the certificate's holder, who is to be asked about it; the id he wanted is a detail."""
+    who = question.common_names[0] if question.common_names else ""
+    wanted = "" if question.client_id == who else f", asked for {question.client_id}"
+    now_ms = time.time_ns() // 10**6
+    return Refusal(now_ms, "nats", verdict.what, who, question.source, f"{verdict.reason}{wanted}")
 
 
 def _line(lines: BinaryIO) -> bytes:

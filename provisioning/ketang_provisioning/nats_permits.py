@@ -5,8 +5,9 @@ a device with a valid certificate connects under another's client id and throws 
 server asks us at every connection (its "auth callout"). We see the verified certificate and the
 client id, and say yes only if they agree.
 
-Invariants: only MQTT; only a chain the server has verified; one common name, equal to the client
-id; a device reaches its own topics only; everything else is refused with a reason.
+Invariants: only MQTT; only a chain the server has verified; a serial number that is not revoked; one
+common name, equal to the client id; a device reaches its own topics only; everything else is
+refused with a reason.
 
 Formats: NATS JWT, version 2, and NKeys (base32 of prefix, key, CRC-16/XMODEM), Ed25519.
 """
@@ -15,7 +16,7 @@ import base64
 import binascii
 import json
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import NameOID
 
 from ketang_contract.ids import is_identifier, shard_of
+from ketang_provisioning.broker_log import What
 
 ACCOUNT = "$G"
 """The account that holds everything when none is configured."""
@@ -33,14 +35,20 @@ _HEADER = {"typ": "JWT", "alg": "ed25519-nkey"}
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Who asks to come in. ``common_names`` are those of the verified leaf; empty if there is none.
+    """Who asks to come in.
 
-    ``user_key`` and ``server_id`` only travel back in the answer.
+    Attributes:
+        common_names: of the verified leaf; empty if there is none.
+        serial: of the verified leaf; 0 if there is none.
+        source: address.
+        user_key: only travels back in the answer, as does ``server_id``.
     """
 
     kind: str
     client_id: str
     common_names: tuple[str, ...]
+    serial: int
+    source: str
     user_key: str
     server_id: str
 
@@ -56,9 +64,10 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class NoEntry:
-    """Why a client stays outside; the server logs it."""
+    """Why a client stays outside: in words for the server's log, and as it is counted."""
 
     reason: str
+    what: What
 
 
 class NKey:
@@ -96,31 +105,41 @@ def read_question(token: bytes) -> Question:
     asked = claims["nats"]
     info = asked["client_info"]
     chains = asked.get("client_tls", {}).get("verified_chains") or [[]]
+    leaf = x509.load_pem_x509_certificate(chains[0][0].encode()) if chains[0] else None
     return Question(
         kind=info.get("type", ""),
         client_id=info.get("mqtt_id", ""),
-        common_names=_common_names(chains[0][0]) if chains[0] else (),
+        common_names=_common_names(leaf) if leaf else (),
+        serial=leaf.serial_number if leaf else 0,
+        source=info.get("host", ""),
         user_key=asked["user_nkey"],
         server_id=asked["server_id"]["id"],
     )
 
 
-def judge(question: Question, services: Collection[str]) -> Permit | NoEntry:
+def judge(
+    question: Question,
+    services: Collection[str],
+    is_revoked: Callable[[int], bool] = lambda _: False,
+) -> Permit | NoEntry:
     """Decide on one client; pure.
 
-    ``up/#`` in MQTT means ``up`` and all below it, hence two subjects for each subscription.
+    ``up/#`` in MQTT means ``up`` and all below it, hence two subjects for each subscription. The
+    shard must be hash(device): mosquitto's patterns cannot ask that, and leave it to the centre.
     """
     if question.kind != "mqtt":
-        return NoEntry("only MQTT clients are let in")
+        return NoEntry("only MQTT clients are let in", What.BAD_CLIENT)
     if len(question.common_names) != 1:
-        return NoEntry("a verified certificate with one common name is needed")
+        return NoEntry("a verified certificate with one common name is needed", What.NO_CERTIFICATE)
+    if is_revoked(question.serial):
+        return NoEntry("the certificate is revoked", What.REVOKED_CERTIFICATE)
     name = question.common_names[0]
     if question.client_id != name:
-        return NoEntry("the client id is not the certificate's common name")
+        return NoEntry("the client id is not the certificate's common name", What.TAKEOVER_TRIED)
     if name in services:
         return Permit(name, ("kt.v1.*.*.dn.>",), ("kt.v1.*.*.up", "kt.v1.*.*.up.>"))
     if not is_identifier(name):
-        return NoEntry("the common name is no device id and no known service")
+        return NoEntry("the common name is no device id and no known service", What.UNKNOWN_NAME)
     own = f"kt.v1.{shard_of(name)}.{name}"
     return Permit(name, (f"{own}.up.>",), (f"{own}.dn", f"{own}.dn.>"))
 
@@ -166,9 +185,9 @@ def _user_claims(question: Question, permit: Permit) -> dict[str, Any]:
     }
 
 
-def _common_names(pem: str) -> tuple[str, ...]:
-    subject = x509.load_pem_x509_certificate(pem.encode()).subject
-    return tuple(str(one.value) for one in subject.get_attributes_for_oid(NameOID.COMMON_NAME))
+def _common_names(leaf: x509.Certificate) -> tuple[str, ...]:
+    named = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return tuple(str(one.value) for one in named)
 
 
 def _segment(value: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from tests.web.seed import offices
 
 from ketang_agent.clock import SystemClock
 from ketang_agent.uplink.client import Broker
@@ -77,6 +78,7 @@ def test_a_school_that_was_just_started_shows_use_of_today(at, tmp_path):
         Registry(tmp_path / "registry.db") as registry,
         StoreReader(folder) as reading,
         Rollup(reading, tmp_path / "rollup.db", registry) as rollup,
+        offices(tmp_path) as parts,
     ):
         registry.load(fiction.registry_data(now_ms - 86_400_000))
         while rollup.step():
@@ -88,6 +90,7 @@ def test_a_school_that_was_just_started_shows_use_of_today(at, tmp_path):
             reading=reading,
             clock=lambda: clock.now().wall_ms,
             home=Scope(Level.SCHOOL, SCHOOL),
+            **parts,
         )
         page = views.overview(context, context.home, day_of(now_ms))
         rollups.close()

@@ -11,10 +11,10 @@ import ssl
 import stat
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import pytest
-from cryptography.x509.oid import ExtendedKeyUsageOID
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
@@ -23,7 +23,7 @@ from ketang_cli.local_broker import Kind, LocalBroker, find_broker
 from ketang_contract import topics
 from ketang_contract.errors import BadInput
 from ketang_contract.records import Stream
-from ketang_provisioning import brokers
+from ketang_provisioning import brokers, keys
 from ketang_provisioning.ca import Identity, ThrowawayAuthority
 
 PATIENCE_S = 20
@@ -395,4 +395,7 @@ def test_without_a_broker_one_line_says_what_to_install(monkeypatch):
 
 def forge(authority, name):
     """Let the authority sign a name that ``client`` refuses."""
-    return authority._issue(name, ExtendedKeyUsageOID.CLIENT_AUTH, server=False)
+    key = keys.make_ec()
+    moment = (datetime.now(UTC), timedelta(days=1))
+    made = authority.clients._issue("clients", name, key.public_key(), None, moment)
+    return authority.keep(name, key, made)

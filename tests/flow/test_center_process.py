@@ -70,7 +70,7 @@ def page(port):
 
 def test_it_serves_until_asked_to_stop_and_then_says_what_it_did(place, free_port):
     load_region(place[0])
-    center = start(settings(place, free_port, home="liuwan"))
+    center = start(settings(place, free_port, home="liuwan", demo=True))
     try:
         assert "Liuwan Middle School" in page(free_port)
     finally:

@@ -29,6 +29,7 @@ class FakeReading:
         self.present: dict[str, Presence] = {}
         self.feed: list[Change] = []
         self.listening = 0
+        self.cloned: set[str] = set()
         self.ledgers: list[Account] = []
 
     def add(self, device: str, *rows: StoredRow) -> None:
@@ -57,6 +58,9 @@ class FakeReading:
 
     def presence(self, devices: Sequence[str] | None = None) -> list[Presence]:
         return [one for key, one in self.present.items() if devices is None or key in devices]
+
+    def doubted(self) -> frozenset[str]:
+        return frozenset(self.cloned)
 
     def listening_ms(self) -> int:
         return self.listening

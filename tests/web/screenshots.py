@@ -28,13 +28,19 @@ _FLAGS = [
 ]
 
 
+def look_as(page: Page, url: str, office: str) -> None:
+    page.goto(url)
+    page.locator("#unit-role").select_option(office)
+    page.locator(".demo button").click()
+
+
 def shots(page: Page, url: str, lang: str) -> Iterator[str]:
     """Yield the name of each picture when the page is ready for it."""
     for office in ("qinghe-1", "lanchuan"):
-        page.goto(f"{url}role?unit={office}")
+        look_as(page, url, office)
         page.goto(f"{url}?lang={lang}")
         yield f"overview-{'school' if office == 'qinghe-1' else 'region'}"
-    page.goto(f"{url}role?unit=qinghe-1")
+    look_as(page, url, "qinghe-1")
     page.goto(f"{url}devices?lang={lang}")
     yield "devices"
     page.goto(f"{url}device/qinghe-1-ifp-1?lang={lang}")

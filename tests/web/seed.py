@@ -3,10 +3,16 @@
 import random
 from contextlib import contextmanager
 from datetime import date
+from functools import cache
 from pathlib import Path
 
+from ketang_center.access import passwords
+from ketang_center.access.accounts import Accounts
 from ketang_center.access.audit import Audit
+from ketang_center.access.database import AccountsFile
+from ketang_center.access.policy import Grant, Role
 from ketang_center.access.scope import Scope
+from ketang_center.access.sessions import Sessions
 from ketang_center.metrics.rollup import Rollup, RollupReader
 from ketang_center.registry.calendars import HOUR_MS, day_starts_ms
 from ketang_center.registry.database import Registry
@@ -21,6 +27,7 @@ from ketang_center.registry.values import (
     ServiceState,
     Unit,
 )
+from ketang_center.security import SecurityLog
 from ketang_center.store.base import Account, Presence
 from ketang_center.view_values import Context
 from ketang_contract.ledger import Ledger
@@ -229,20 +236,67 @@ def fill(reading: FakeReading, data: Data) -> None:
     reading.feed.clear()
 
 
+PASSWORD = "seven wet umbrellas"  # noqa: S105  (of fictitious people)
+PEOPLE = (
+    ("root", [(one, "lan") for one in Role]),
+    ("county", [(Role.VIEWER, "lan-xian")]),
+    ("county-admin", [(Role.ADMIN, "lan-xian")]),
+    ("other-county", [(Role.VIEWER, "lan-qu")]),
+    ("school", [(Role.VIEWER, "s1")]),
+    ("school-operator", [(Role.OPERATOR, "s1")]),
+    ("two", [(Role.VIEWER, "lan-xian"), (Role.VIEWER, "s3")]),
+    ("nothing", []),
+)
+
+
 @contextmanager
-def seeded(folder: Path, *, demo: bool = True, home: Scope | None = None, clock=lambda: NOW_MS):
+def offices(folder: Path):
+    """Give what a ``Context`` needs besides figures: accounts, sessions, security log, audit."""
+    people = AccountsFile(folder / "accounts.db")
+    security, audit = SecurityLog(folder / "security.db"), Audit(folder / "audit.db")
+    try:
+        yield {
+            "accounts": Accounts(people),
+            "sessions": Sessions(people),
+            "security": security,
+            "audit": audit,
+        }
+    finally:
+        people.close()
+        security.close()
+        audit.close()
+
+
+@cache
+def hash_of_the_password() -> str:
+    return passwords.hashed(PASSWORD)
+
+
+def populate(accounts: Accounts, people=PEOPLE) -> None:
+    """Add one account for each kind of visitor, all with ``PASSWORD``."""
+    for name, grants in people:
+        accounts.add(name, name.title(), hash_of_the_password(), must_change=False, at_ms=NOW_MS)
+        for role, unit in grants:
+            accounts.grant(name, Grant(role, unit))
+
+
+@contextmanager
+def seeded(
+    folder: Path, *, demo: bool = True, home: Scope | None = None, clock=lambda: NOW_MS, oidc=None
+):
     """Give ``(context, reading, rollup)`` over real registry and rollup files in a folder."""
     data, reading = registry_data(), FakeReading()
     with (
         Registry(folder / "registry.db") as registry,
         Registry(folder / "registry.db") as registry_of_rollup,
         Rollup(reading, folder / "rollup.db", registry_of_rollup) as rollup,
+        offices(folder) as parts,
     ):
         registry.load(data)
         fill(reading, data)
         while rollup.step(200):
             pass
-        rollups, audit = RollupReader(folder / "rollup.db"), Audit(folder / "audit.db")
+        rollups = RollupReader(folder / "rollup.db")
         try:
             yield (
                 Context(
@@ -253,11 +307,11 @@ def seeded(folder: Path, *, demo: bool = True, home: Scope | None = None, clock=
                     demo=demo,
                     home=home or Scope(Level.SCHOOL, "s1"),
                     own_device=OWN,
-                    audit=audit,
+                    oidc=oidc,
+                    **parts,
                 ),
                 reading,
                 rollup,
             )
         finally:
             rollups.close()
-            audit.close()

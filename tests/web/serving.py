@@ -8,9 +8,9 @@ from ketang_center.web.server import console
 
 
 @contextmanager
-def serving(context, port: int):
+def serving(context, port: int, *, host="127.0.0.1", certificate=None, key=None):
     """Give the base URL; the server is gone when this ends."""
-    server = console(context, "127.0.0.1", port)
+    server = console(context, host, port, certificate=certificate, key=key)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -18,7 +18,8 @@ def serving(context, port: int):
             if server.started:
                 break
             time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
+        shown = f"[{host}]" if ":" in host else host
+        yield f"{'https' if certificate else 'http'}://{shown}:{port}"
     finally:
         server.should_exit = True
         thread.join()

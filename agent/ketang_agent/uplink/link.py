@@ -20,6 +20,11 @@ log = logging.getLogger("ketang.uplink")
 
 FIRST_RETRY_MS = 1_000
 LONGEST_RETRY_MS = 120_000
+ANEW_MS = 5_000
+"""Within which devices come back that all renewed at one time."""
+STANDS_MS = 60_000
+"""A connection that held so long was a good one. One that is thrown out sooner was not: two copies
+of a device take each other's place, and would do so every second for ever."""
 
 
 class Wire(Protocol):
@@ -76,6 +81,7 @@ class Link:
         self._mids: dict[int, str] = {}
         self._retry_at_ms = 0
         self._failures = 0
+        self._stands_at_ms = 0
         self._said: Live | None = None
         self._lost_for = ""
         self.connected = False
@@ -150,6 +156,13 @@ class Link:
         self._wire.publish(topics.of(self._device, topics.REPORTED), to_line(reported))
         return True
 
+    def begin_anew(self, now: Instant) -> None:
+        """Leave, and come back within seconds: what we show the broker has changed."""
+        if self._wire:
+            self._wire.close()
+        self._wire, self.connected = None, False
+        self._retry_at_ms = now.boottime_ms + int(ANEW_MS * self._jitter())
+
     def stop(self) -> None:
         """Say an orderly good-bye."""
         if self._wire is None:
@@ -196,7 +209,8 @@ class Link:
         if wire is None:
             return
         log.info("broker.connected session=%d", self.session)
-        self.connected, self._failures, self._lost_for = True, 0, ""
+        self.connected, self._lost_for = True, ""
+        self._stands_at_ms = now.boottime_ms + STANDS_MS
         self.since_ms = now.wall_ms
         self._mids.clear()
         wire.subscribe(topics.of(self._device, topics.ACK))
@@ -215,6 +229,8 @@ class Link:
             self._wire.close()
         if self.connected:
             self.since_ms = now.wall_ms
+            if now.boottime_ms >= self._stands_at_ms:
+                self._failures = 0
         if reason != self._lost_for:  # once per reason, not per retry
             log.warning("broker.lost why=%s", reason)
         self._lost_for = reason

@@ -8,7 +8,7 @@ Invariants (PRIVACY rules 6 and 7):
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ketang_center.registry.tree import Tree
 from ketang_center.registry.values import Device, Level
@@ -27,10 +27,16 @@ class SchoolsOwn(KetangError):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """A role and the part of the tree it looks after."""
+    """A role and the part of the tree it looks after. ``who`` looks; empty where nobody logs in."""
 
     role: Level
     root: str
+    who: str = field(default="", compare=False)
+
+    @property
+    def label(self) -> str:
+        """Name the viewer for the audit log."""
+        return self.who or f"{self.role}:{self.root}"
 
     @property
     def at_school(self) -> bool:

@@ -10,7 +10,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from ketang_center.ingest.worker import Message, Reply, Worker
+from ketang_center.security import SecurityLog
 from ketang_center.store.sqlite import Lease, Store
 from ketang_contract import topics
 
@@ -62,10 +63,14 @@ class Subscriber:
         ear: Ear,
         folder: Path,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 10**6,
+        *,
+        security: SecurityLog | None = None,
+        barred: Container[str] = frozenset(),
     ) -> None:
         self._ear = ear
         self._folder = folder
         self._now_ms = now_ms
+        self._security, self._barred = security, barred
         self._waiting: deque[tuple[MQTTMessage, int]] = deque()
         self._waiting_bytes = 0
         self._overflowing = False
@@ -83,7 +88,9 @@ class Subscriber:
     def run(self) -> None:
         """Ingest until ``stop``; the store is opened, owned and closed by this thread."""
         with Store(self._folder) as store:
-            worker = self.worker = Worker(store, self._lease(store))
+            worker = self.worker = Worker(
+                store, self._lease(store), security=self._security, barred=self._barred
+            )
             self._leased_ms = self._now_ms()
             self._client.connect_async(self._ear.host, self._ear.port, 30)
             self._client.loop_start()

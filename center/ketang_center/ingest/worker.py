@@ -4,9 +4,11 @@ Nothing a device sends stops this: what can never be accepted is answered and ke
 comes from a newer release is left unanswered, and a shard that another worker took is let go.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
+from ketang_center.security import SecurityLog
 from ketang_center.store.control import LeaseLost
 from ketang_center.store.partitions import SUSPECT, Key, Row, day_of, slot_of
 from ketang_center.store.sqlite import MAX_LEDGER_RANGES, Admission, Lease, Outcome, Store
@@ -19,6 +21,8 @@ from ketang_contract.ledger import Ledger
 from ketang_contract.ranges import NOTHING, RangeSet
 from ketang_contract.records import Record, Stream, to_line
 from ketang_contract.state import Birth, Death, Live, Reported
+
+log = logging.getLogger(__name__)
 
 CLOCK_TOLERANCE_MS = 120_000
 MOST_DAYS = 64
@@ -53,6 +57,7 @@ class Counts:
     refused: int = 0
     not_yet: int = 0
     strangers: int = 0
+    barred: int = 0
 
 
 @dataclass(slots=True)
@@ -62,6 +67,10 @@ class Worker:
     store: Store
     lease: Lease
     counts: Counts = field(default_factory=Counts)
+    security: SecurityLog | None = None
+    barred: Container[str] = frozenset()
+    """Devices that were thrown out: whatever comes under their names is neither kept nor answered,
+    even if a broker still lets them in."""
 
     def handle(self, messages: Sequence[Message]) -> list[Reply]:
         """Take messages in; when this returns, all that the replies say is durable."""
@@ -70,7 +79,10 @@ class Worker:
         for message in messages:
             try:
                 upward = topics.parse(message.topic)
-                if shard_of(upward.device) not in self.lease.epochs:
+                if upward.device in self.barred:
+                    self.counts.barred += 1
+                    self._tell("ingest_revoked", upward.device, message)
+                elif shard_of(upward.device) not in self.lease.epochs:
                     self.counts.strangers += 1
                 elif upward.channel != topics.BATCH:
                     replies += self._document(upward, message)
@@ -91,7 +103,18 @@ class Worker:
                 return []
             # One lost shard must not hold the others up.
             return [reply for one in admissions for reply in self._admit([one])]
+        self._tell_of_clones()
         return [self._acknowledge(outcome) for outcome in outcomes]
+
+    def _tell(self, what: str, who: str, message: Message) -> None:
+        if self.security is not None:
+            self.security.note(message.received_ms, what, who, detail=message.topic)
+
+    def _tell_of_clones(self) -> None:
+        for one in self.store.control.sightings.take_found():
+            log.warning("device.cloned device=%s boots=%s,%s", one.device, one.older, one.newer)
+            if self.security is not None:
+                self.security.note(one.found_ms, "clone", one.device)
 
     def _decode(self, upward: topics.Upward, message: Message) -> Admission:
         header_line, lines = batch.decode(message.payload)
@@ -122,6 +145,7 @@ class Worker:
             RangeSet.of((first, last) for first, last, _ in header.drops),
             message.received_ms,
             forked=header.parent is not None,
+            sent=header.sent,
         )
 
     def _document(self, upward: topics.Upward, message: Message) -> list[Reply]:
@@ -132,6 +156,7 @@ class Worker:
             birth = validate.document(Birth, message.payload)
             with control.transaction():
                 control.note_birth(device, birth.session, birth.agent_version, now_ms)
+                control.note_clocks(device, birth.sent, now_ms, birth.session, birth.agent_version)
             return self._greet(device, birth)
         with control.transaction():
             if upward.channel == topics.DEATH:
@@ -197,6 +222,7 @@ class Worker:
     def _bury(self, message: Message, why: Refused) -> list[Reply]:
         """Keep what can never be accepted, and name the frame so that its sender stops."""
         self.counts.refused += 1
+        self._tell(f"ingest_{why.reason}", "", message)
         control = self.store.control
         with control.transaction():
             control.bury(message.topic, why.reason, str(why), message.payload, message.received_ms)

@@ -19,6 +19,7 @@ from ketang_center.registry.values import (
     Placement,
     Posted,
     Service,
+    ServiceState,
     Span,
     Unit,
 )
@@ -262,6 +263,15 @@ class Registry:
             (device, at_ms, at_ms),
         ).fetchone()
         return str(row[0]) if row else None
+
+    def service_state(self, device: str, at_ms: int) -> ServiceState | None:
+        """Return a device's service state at a time; None where nobody set one."""
+        row = self._db.execute(
+            "SELECT state FROM service WHERE device = ?"
+            " AND from_ms <= ? AND (until_ms IS NULL OR until_ms > ?)",
+            (device, at_ms, at_ms),
+        ).fetchone()
+        return ServiceState(row[0]) if row else None
 
     def may_tell_of(self, device: str, subject: str, at_ms: int) -> bool:
         """Tell whether a device's word on another subject counts: both stood in one school then."""

@@ -86,11 +86,15 @@ class Reading(Protocol):
         ...
 
     def bucket(self, device: str, subject: str, hour: int) -> list[StoredRow]:
-        """Return every raw row whose ``true_ms`` lies in the hour, in order of ``true_ms``."""
+        """Return every raw row that counts and whose ``true_ms`` lies in the hour, in its order."""
         ...
 
     def presence(self, devices: Sequence[str] | None = None) -> list[Presence]:
         """Return the presence of the named devices, or of all; the never-seen are left out."""
+        ...
+
+    def doubted(self) -> frozenset[str]:
+        """Return the devices that are two machines, while no person has decided."""
         ...
 
     def listening_ms(self) -> int:

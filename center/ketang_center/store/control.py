@@ -6,7 +6,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ketang_center.store import sightings
 from ketang_center.store.partitions import Key
+from ketang_center.store.sightings import Sightings
+from ketang_contract.batch import Sent
 from ketang_contract.errors import KetangError
 from ketang_contract.ids import new_store_id
 from ketang_contract.ledger import Ledger
@@ -59,7 +62,8 @@ class Control:
         self.db = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
         self.db.execute("PRAGMA journal_mode = WAL")
         self.db.execute("PRAGMA synchronous = FULL")
-        self.db.executescript(_SCHEMA)
+        self.db.executescript(_SCHEMA + sightings.SCHEMA)
+        self.sightings = Sightings(self.db)
         with self.transaction():
             self._default("center_id", f"center-{new_store_id()}")
             self._default("epoch", 1)
@@ -80,7 +84,9 @@ class Control:
         except BaseException:
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")
+            self.sightings.forget()
             raise
+        self.sightings.settle()
 
     @property
     def center_id(self) -> str:
@@ -289,6 +295,13 @@ class Control:
         )
         if done.rowcount > 0:
             self.note_change(device, "fault", now_ms)
+
+    def note_clocks(
+        self, device: str, sent: Sent, now_ms: int, session: int = 0, version: str = ""
+    ) -> None:
+        """A message told the device's clocks, which may show that it is two machines."""
+        if self.sightings.hear(device, sent, now_ms, session, version):
+            self.note_change(device, "clone", now_ms)
 
     def note_data(self, device: str, now_ms: int) -> None:
         """A batch arrived: last seen."""

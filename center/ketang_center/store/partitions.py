@@ -69,6 +69,13 @@ def day_of(slot: int) -> int:
     return slot // _SLOTS_PER_DAY if slot != SUSPECT else SUSPECT
 
 
+def slots_of(day: int) -> range:
+    """Return the slots of a day's file; SUSPECT has the one of that name."""
+    if day == SUSPECT:
+        return range(SUSPECT, SUSPECT + 1)
+    return range(day * _SLOTS_PER_DAY, (day + 1) * _SLOTS_PER_DAY)
+
+
 class Partitions:
     """The day files of one directory. One thread, one connection per open day."""
 

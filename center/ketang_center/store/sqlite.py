@@ -15,6 +15,7 @@ from typing import Self
 
 from ketang_center.store.control import Control, LeaseLost
 from ketang_center.store.partitions import Key, Partitions, Row, day_of
+from ketang_contract.batch import Sent
 from ketang_contract.ids import shard_of
 from ketang_contract.ledger import Ledger
 from ketang_contract.ranges import RangeSet
@@ -44,6 +45,7 @@ class Admission:
     received_ms: int
     forked: bool
     """Its store was forked from another, so a record may have come under the other's name."""
+    sent: Sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ class Store:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.control = Control(self.folder / "control.db")
         self.partitions = Partitions(self.folder)
+        self._leased: dict[str, int] = {}
 
     def close(self) -> None:
         """Close the files; what was not committed is dropped."""
@@ -95,6 +98,9 @@ class Store:
     ) -> Lease:
         """Take or keep shards; completes what an earlier holder left half done."""
         lease = Lease(worker, self.control.lease(shards, worker, now_ms, now_ms + lasts_ms))
+        if lease.epochs != self._leased:
+            self.control.sightings.forget()  # whoever held a shard meanwhile has written of it
+        self._leased = lease.epochs
         self.complete()
         return lease
 
@@ -245,6 +251,7 @@ class Store:
             one.key.device, ((row.subject, row.true_ms // 3_600_000, row.slot) for row in one.rows)
         )
         control.note_data(one.key.device, one.received_ms)
+        control.note_clocks(one.key.device, one.sent, one.received_ms)
         ledger = ledger.with_refused(RangeSet.of_numbers(seq for seq, *_ in one.refused))
         ledger = ledger.with_dropped(one.dropped)
         return Ledger(

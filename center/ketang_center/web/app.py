@@ -1,22 +1,31 @@
 """The console's application: headers, language, routes. All reads run on the loop's thread."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import parse_qs
 
 from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ketang_center.access import policy
+from ketang_center.access.door import Door
+from ketang_center.access.oidc import Provider
+from ketang_center.access.passwords import Busy
 from ketang_center.access.scope import OutOfScope, SchoolsOwn
 from ketang_center.view_values import Context
-from ketang_center.web import pages
+from ketang_center.web import account_pages, audit_pages, own_pages, pages, sign_in
+from ketang_center.web.csrf import Visits
+from ketang_center.web.gate import Gate
 from ketang_center.web.live import Hub
+from ketang_center.web.render import problem
 from ketang_center.web.text import LANGUAGES
+from ketang_center.web.visitor import context_of, refused, visitor_of
 
 _STATIC = Path(__file__).parent / "static"
 _YEAR_S = 365 * 86400
@@ -50,21 +59,70 @@ def create_app(context: Context) -> FastAPI:
         title="Ketang", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
     )
     app.state.context, app.state.hub = context, hub
+    app.state.door = Door(context.accounts, context.audit, context.security, context.clock)
+    app.state.provider = Provider(context.oidc) if context.oidc else None
+    app.state.chain = audit_pages.Chain(context.audit, context.clock)
     app.mount("/static", StaticFiles(directory=_STATIC), name="static")
-    app.include_router(pages.router)
-    app.add_exception_handler(OutOfScope, _not_found)
-    app.add_exception_handler(404, _not_found)
-    app.add_exception_handler(SchoolsOwn, _schools_own)
+    for router in _ROUTERS:
+        app.include_router(router)
+    app.add_api_route("/healthz", _health, include_in_schema=False)
+    for what, handler in _HANDLERS.items():
+        app.add_exception_handler(what, handler)
+    # The last one added stands outermost.
+    app.add_middleware(Gate, visits=Visits())
     app.add_middleware(_Dress)
     return app
 
 
+async def _health() -> PlainTextResponse:
+    return PlainTextResponse("ok")
+
+
 async def _not_found(request: Request, _: Exception) -> HTMLResponse:
-    return pages.problem(request, "not_found", 404)
+    if ".." in request.url.path.replace("\\", "/").split("/"):
+        refused(request, "forbidden", request.url.path)
+    return problem(request, "not_found", 404)
+
+
+async def _out_of_scope(request: Request, _: Exception) -> HTMLResponse:
+    if not policy.offices(visitor_of(request).actor, context_of(request).registry.tree()):
+        return problem(request, "nothing_granted", 403)
+    refused(request, "forbidden", request.url.path)
+    return problem(request, "not_found", 404)
 
 
 async def _schools_own(request: Request, _: Exception) -> HTMLResponse:
-    return pages.problem(request, "schools_own", 403)
+    return problem(request, "schools_own", 403)
+
+
+async def _not_understood(request: Request, _: Exception) -> HTMLResponse:
+    return problem(request, "not_understood", 400)
+
+
+async def _wrong_method(request: Request, _: Exception) -> HTMLResponse:
+    return problem(request, "not_found", 405)
+
+
+async def _busy(request: Request, _: Exception) -> HTMLResponse:
+    return problem(request, "busy", 503)
+
+
+_ROUTERS = (
+    pages.router,
+    sign_in.router,
+    own_pages.router,
+    account_pages.router,
+    audit_pages.router,
+)
+"""A new room of pages is one router here; the gate stands before it without being told."""
+_HANDLERS: dict[int | type[Exception], Callable[[Request, Exception], Awaitable[HTMLResponse]]] = {
+    OutOfScope: _out_of_scope,
+    SchoolsOwn: _schools_own,
+    RequestValidationError: _not_understood,
+    Busy: _busy,
+    404: _not_found,
+    405: _wrong_method,
+}
 
 
 class _Dress:
@@ -84,6 +142,8 @@ class _Dress:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(HEADERS)
+                if scope["scheme"] == "https":
+                    headers["Strict-Transport-Security"] = f"max-age={_YEAR_S}"
                 headers["Cache-Control"] = "public, max-age=3600" if fixed else "no-store"
                 if asked in LANGUAGES:
                     headers.append("Set-Cookie", _language_cookie(asked))

@@ -8,7 +8,7 @@ nothing, not even how much happens elsewhere.
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
 from ketang_center.store.base import Reading
@@ -102,7 +102,7 @@ class Hub:
         hears: Callable[[frozenset[str] | None], bool],
         *,
         again: bool,
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Yield server-sent events. ``again``: the browser reconnected and may have missed some."""
         listener = Listener(hears)
         self._listeners.add(listener)

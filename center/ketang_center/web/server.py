@@ -1,6 +1,7 @@
 """Serves the console: plain uvicorn, which ends open live streams before it waits for them."""
 
 import socket
+from pathlib import Path
 
 import uvicorn
 
@@ -24,8 +25,15 @@ class ConsoleServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def console(context: Context, host: str, port: int) -> ConsoleServer:
-    """Make a server for a context, not started yet.
+def console(
+    context: Context,
+    host: str,
+    port: int,
+    *,
+    certificate: Path | None = None,
+    key: Path | None = None,
+) -> ConsoleServer:
+    """Make a server for a context, not started yet; HTTPS when given a certificate and its key.
 
     No access log: source addresses belong in security logs alone (PRIVACY rule 5).
     """
@@ -39,5 +47,7 @@ def console(context: Context, host: str, port: int) -> ConsoleServer:
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=_PATIENCE_S,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
     )
     return ConsoleServer(config, app.state.hub)

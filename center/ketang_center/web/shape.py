@@ -98,6 +98,11 @@ def moment(at_ms: int, day: date) -> str:
     return found.strftime("%H:%M" if found.date() == day else "%m-%d %H:%M")
 
 
+def stamp(at_ms: int) -> str:
+    """Write a moment as local date and time, to the second."""
+    return local(at_ms).strftime("%Y-%m-%d %H:%M:%S")
+
+
 def cell_clock(no: int) -> str:
     """Write when a cell of the day begins."""
     minutes = no * CELL_MS // 60_000

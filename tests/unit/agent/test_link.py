@@ -5,7 +5,7 @@ import pytest
 from ketang_agent.clock import Instant
 from ketang_agent.spool.store import Spool
 from ketang_agent.uplink.client import Confirmed, Connected, Lost
-from ketang_agent.uplink.link import Link
+from ketang_agent.uplink.link import FIRST_RETRY_MS, LONGEST_RETRY_MS, STANDS_MS, Link
 from ketang_agent.uplink.sender import FIRST_WAIT_MS, LONGEST_WAIT_MS, MAX_UNCONFIRMED, Sender
 from ketang_contract.records import Family, Host, Record, TimeQuality
 
@@ -104,3 +104,44 @@ def test_a_broker_that_confirms_nothing_is_left_before_its_backlog_fills_the_mem
         assert len(first.published) <= 2 * MAX_UNCONFIRMED
         desk.happens(Connected(), 10**9)
         assert any("/b/" in topic for topic in desk.wires[-1].published), "and tried anew"
+
+
+def connects_when_it_may(desk):
+    ms = desk.link.wake_at_ms()
+    desk.link.poll(at(ms))
+    desk.happens(Connected(), ms)
+    return ms
+
+
+def waits_after_standing(desk, stood_ms, times):
+    """Connect and lose the connection again and again; how long it waited each time."""
+    waits = []
+    for _ in range(times):
+        lost_ms = connects_when_it_may(desk) + stood_ms
+        desk.happens(Lost("another took its place"), lost_ms)
+        waits.append(desk.link.wake_at_ms() - lost_ms)
+    return waits
+
+
+def test_two_copies_of_a_device_do_not_throw_each_other_out_every_second_for_ever(desk):
+    waits = waits_after_standing(desk, STANDS_MS - 1, 10)
+    doubling = [min(FIRST_RETRY_MS << turn, LONGEST_RETRY_MS) for turn in range(10)]
+    assert waits == doubling
+
+
+def test_a_connection_that_stood_is_sought_again_within_a_second(desk):
+    waits_after_standing(desk, 0, 10)
+    assert waits_after_standing(desk, STANDS_MS, 3) == [FIRST_RETRY_MS] * 3
+
+
+def test_a_device_that_loses_its_connection_after_an_hour_is_back_within_a_second(desk):
+    assert waits_after_standing(desk, 3_600_000, 1) == [FIRST_RETRY_MS]
+
+
+def test_attempts_that_never_connected_count_beside_those_that_did_not_stand(desk):
+    desk.link.poll(at(0))
+    desk.happens(Lost("no route"), 0)
+    desk.link.poll(at(FIRST_RETRY_MS))
+    desk.happens(Connected(), FIRST_RETRY_MS)
+    desk.happens(Lost("another took its place"), FIRST_RETRY_MS + 1)
+    assert desk.link.wake_at_ms() == 3 * FIRST_RETRY_MS + 1

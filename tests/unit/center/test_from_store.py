@@ -1,7 +1,7 @@
 """From a device's messages through the real store and rollups to what a page shows."""
 
 import pytest
-from tests.web.seed import TODAY, registry_data
+from tests.web.seed import TODAY, offices, registry_data
 
 from ketang_center import views
 from ketang_center.access.scope import Scope
@@ -53,6 +53,7 @@ def centre(tmp_path):
         StoreReader(tmp_path) as for_pages,
         Registry(tmp_path / "registry.db") as registry,
         Rollup(for_rollup, tmp_path / "rollup.db", registry) as rollup,
+        offices(tmp_path) as parts,
     ):
         registry.load(registry_data())
         rollups = RollupReader(tmp_path / "rollup.db")
@@ -63,6 +64,7 @@ def centre(tmp_path):
             reading=for_pages,
             clock=clock,
             home=Scope(Level.SCHOOL, "s1"),
+            **parts,
         )
         yield Worker(store, lease), rollup, context, clock
         rollups.close()

@@ -1,0 +1,154 @@
+"""The enrolment service: a small HTTPS application of its own, beside the console.
+
+Its own port, because it is meant for devices in every school and the console is not. No cookie, no
+session, no page; whatever a stranger sends gets one JSON answer.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, Response
+
+from ketang_center.access.throttle import source_of
+from ketang_center.enrolment.desk import Desk
+from ketang_center.enrolment.values import Reason
+from ketang_contract import enrolment
+from ketang_contract.enrolment import MAX_BODY_BYTES, Challenge, Issued, Turned
+from ketang_contract.validate import BODIES
+
+_STATUS = {
+    Reason.UNKNOWN_CODE: 403,
+    Reason.CODE_EXPIRED: 403,
+    Reason.CODE_USED_UP: 403,
+    Reason.CODE_WITHDRAWN: 403,
+    Reason.OTHER_SCHOOL: 403,
+    Reason.REFUSED_BY_PERSON: 403,
+    Reason.REVOKED: 403,
+    Reason.UNKNOWN_CERTIFICATE: 403,
+    Reason.BAD_REQUEST: 400,
+    Reason.BAD_NONCE: 400,
+    Reason.KEY_IN_USE: 409,
+    Reason.TOO_MANY: 429,
+    Reason.LOCKED: 429,
+    Reason.QUEUE_FULL: 503,
+}
+"""Any other reason: a person has to decide, and the device asks again (202)."""
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Strict-Transport-Security": "max-age=31536000",
+}
+_PEM = "application/x-pem-file"
+Answer = Issued | Turned
+
+
+def create_app(desk: Desk, trust: bytes, crl: Callable[[], bytes]) -> FastAPI:
+    """Make the application.
+
+    Args:
+        desk: decides.
+        trust: every version of the trust document, a JSON array.
+        crl: gives the revocation lists, PEM.
+    """
+    app = FastAPI(title="Ketang enrolment", version="1", docs_url=None, redoc_url=None)
+    app.add_api_route(
+        enrolment.ENROL,
+        _decided(desk.enrol),
+        methods=["POST"],
+        name="enrol",
+        **_described(enrolment.Application, "application/json"),
+    )
+    app.add_api_route(
+        enrolment.RENEW,
+        _decided(desk.renew),
+        methods=["POST"],
+        name="renew",
+        **_described(None, "application/json"),
+    )
+
+    @app.get(enrolment.NONCE, response_class=JSONResponse)
+    async def nonce() -> Response:
+        """Give a nonce for one request."""
+        return JSONResponse(asdict(Challenge(nonce=desk.nonce())), headers=_HEADERS)
+
+    @app.get(enrolment.TRUST, response_class=JSONResponse)
+    async def the_trust() -> Response:
+        """Give the region's trust documents, oldest first; who reads them checks the signatures."""
+        return Response(trust, media_type="application/json", headers=_HEADERS)
+
+    @app.get(enrolment.CRL, response_class=Response)
+    async def the_crl() -> Response:
+        """Give the revocation list, for brokers on other machines."""
+        return Response(await run_in_threadpool(crl), media_type=_PEM, headers=_HEADERS)
+
+    @app.exception_handler(404)
+    @app.exception_handler(405)
+    async def nothing(_: Request, problem: Any) -> Response:
+        return JSONResponse(
+            {"reason": "bad_request"},
+            problem.status_code,
+            headers=_HEADERS | (problem.headers or {}),
+        )
+
+    return app
+
+
+def _decided(decide: Callable[[bytes, str], Answer]) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        body = await _body(request)
+        if body is None:
+            return JSONResponse({"reason": "bad_request"}, 413, headers=_HEADERS)
+        source = source_of(request.client.host if request.client else "")
+        made = await run_in_threadpool(decide, body, source)
+        if isinstance(made, Issued):
+            return JSONResponse(asdict(made), headers=_HEADERS)
+        headers = dict(_HEADERS)
+        if made.retry_after_s:
+            headers["Retry-After"] = str(made.retry_after_s)
+        return JSONResponse(asdict(made), _STATUS.get(Reason(made.reason), 202), headers=headers)
+
+    return answer
+
+
+async def _body(request: Request) -> bytes | None:
+    """Read a body up to the cap; None where it is larger, whatever its header said."""
+    taken = bytearray()
+    async for chunk in request.stream():
+        taken += chunk
+        if len(taken) > MAX_BODY_BYTES:
+            return None
+    return bytes(taken)
+
+
+def _described(body: type | None, media: str) -> dict[str, Any]:
+    """Say in OpenAPI what is taken and answered; the checks are the contract's own."""
+    schema = BODIES[body].json_schema() if body else {"type": "object"}
+    said = {
+        200: ("The identity.", Issued),
+        202: ("A person has to decide; ask again.", Turned),
+        400: ("Not a request of this kind.", Turned),
+        403: ("No; the reason says why.", Turned),
+        409: ("The key belongs to another device.", Turned),
+        413: ("Too large.", None),
+        429: ("Later; Retry-After says when.", Turned),
+        503: ("Too many wait for a person already.", Turned),
+    }
+    return {
+        "response_class": JSONResponse,
+        "openapi_extra": {
+            "requestBody": {"required": True, "content": {media: {"schema": schema}}}
+        },
+        "responses": {
+            status: {
+                "description": text,
+                "content": {"application/json": {"schema": BODIES[kind].json_schema()}}
+                if kind
+                else {"application/json": {"schema": {"type": "object"}}},
+            }
+            for status, (text, kind) in said.items()
+        },
+    }

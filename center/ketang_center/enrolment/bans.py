@@ -1,0 +1,26 @@
+"""Who is barred, for whoever handles messages: known within a second, whatever the broker does."""
+
+from collections.abc import Callable
+
+from ketang_center.enrolment.book import Book
+
+_LOOK_S = 1.0
+
+
+class Bans:
+    """One thread. Asked before every message, so it only looks into the book once a second."""
+
+    def __init__(self, book: Book, monotonic_s: Callable[[], float]) -> None:
+        self._book, self._monotonic_s = book, monotonic_s
+        self._barred: frozenset[str] = frozenset()
+        self._version, self._look_at_s = -1, 0.0
+
+    def __contains__(self, device: object) -> bool:
+        now_s = self._monotonic_s()
+        if now_s >= self._look_at_s:
+            self._look_at_s = now_s + _LOOK_S
+            version = self._book.rows.version()
+            if version != self._version:
+                self._barred = frozenset(one.device for one in self._book.revocations())
+                self._version = version
+        return device in self._barred

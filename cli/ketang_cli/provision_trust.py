@@ -1,0 +1,282 @@
+"""``ketang provision trust``: draft the next trust document, have it signed, check it."""
+
+import argparse
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ketang_cli.provision_region import add_language, add_passphrase, language, read_passphrase
+from ketang_contract.errors import BadInput
+from ketang_contract.trust import (
+    CA_PURPOSES,
+    MAX_DOCUMENT_BYTES,
+    CertificateAuthority,
+    Purpose,
+    RootKey,
+    Trust,
+    TrustedKey,
+    TrustRefused,
+    accept,
+    read_accepted,
+)
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+_AFTER = {
+    "clients": (
+        "签署生效后：在重叠期内让 center.toml 和代理都改用新的CA（代理同时保留旧的）",
+        (
+            "Once it is signed: before the overlap ends, put the new authority into center.toml, "
+            "and beside the old one at the broker"
+        ),
+    ),
+    "servers": (
+        "签署生效并送达每台设备后：在重叠期内重新签发所有服务器证书",
+        (
+            "Once it is signed and with every device: make all server certificates anew before the "
+            "overlap ends"
+        ),
+    ),
+}
+"""Chinese, English."""
+_DATED = re.compile(r" \d{8}$")
+
+
+def add_actions(actions: Any) -> None:
+    """Declare ``trust`` and what it can do."""
+    trust = actions.add_parser("trust", help="change what the region's devices believe")
+    steps = trust.add_subparsers(dest="step", required=True, metavar="STEP")
+    rotate = _drafting(steps, "rotate-ca", "name a new authority beside the old one")
+    rotate.add_argument("which", choices=("clients", "servers"))
+    rotate.add_argument("--keys", type=Path, required=True, metavar="FOLDER", help="a new one")
+    rotate.add_argument("--overlap-days", type=int, default=90, metavar="N")
+    revoke = _drafting(steps, "revoke-key", "take a key out of force for good")
+    revoke.add_argument("key_id", metavar="ID")
+    revoke.add_argument("--why", required=True, metavar="TEXT")
+    replace = _drafting(steps, "replace-root", "put a new root in the place of one")
+    replace.add_argument("--root", required=True, metavar="ID", help="the one that goes")
+    adding = _drafting(steps, "add-key", "name another key")
+    purposes = [one.value for one in Purpose if one not in CA_PURPOSES]
+    adding.add_argument("--purpose", choices=purposes, required=True)
+    adding.add_argument("--scope", default="", metavar="UNIT", help="the region, unless told")
+    adding.add_argument("--days", type=int, default=3 * 365, metavar="N")
+    for one in (replace, adding):
+        one.add_argument("--public", type=Path, required=True, metavar="FILE.pub")
+        one.add_argument("--holder", required=True, metavar="NAME")
+    _drafting(steps, "renew", "say the same again for two years more")
+    made = steps.add_parser("new-key", help="make a signing key, FILE and FILE.pub")
+    made.add_argument("out", type=Path, metavar="FILE.key")
+    made.add_argument("--online", action="store_true", help="for a machine that runs alone")
+    add_language(made)
+    sign = steps.add_parser("sign", help="add a root holder's signature to a draft")
+    sign.add_argument("--key", type=Path, required=True, metavar="ROOT.KEY")
+    add_passphrase(sign)
+    check = steps.add_parser("check", help="show what a document changes, and whether it is valid")
+    check.add_argument("--fingerprint", default="", metavar="HEX", help="for a first document")
+    for one in (sign, check):
+        one.add_argument("file", type=Path, metavar="FILE")
+        one.add_argument("--held", type=Path, metavar="TRUST.JSON", help="the document in force")
+
+
+def _drafting(steps: Any, name: str, told: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = steps.add_parser(name, help=told)
+    parser.add_argument(
+        "--trust", type=Path, required=True, metavar="TRUST.JSON", help="the document in force"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DRAFT.JSON")
+    add_language(parser)
+    return parser
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do the chosen step.
+
+    Raises:
+        BadInput: a person's mistake, in one line.
+        Refused: a file is no trust document.
+    """
+    if options.step == "new-key":
+        return _new_key(options)
+    if options.step == "sign":
+        return _sign(options)
+    if options.step == "check":
+        return _check(options)
+    return _draft(options)
+
+
+def _draft(options: argparse.Namespace) -> int:
+    from ketang_provisioning import trust_changes
+    from ketang_provisioning.keys import write_private
+
+    held, now_s = read_accepted(_read(options.trust)), int(datetime.now(UTC).timestamp())
+    if options.out.exists():
+        raise BadInput(f"{options.out}: is there already; nothing is overwritten")
+    if options.step == "rotate-ca":
+        changed = _rotated(options, held, now_s)
+    elif options.step == "revoke-key":
+        changed = trust_changes.revoke_key(held, options.key_id, options.why, now_s)
+    elif options.step == "replace-root":
+        root = RootKey(*_public(options.public), options.holder)
+        changed = trust_changes.replace_root(held, options.root, root, now_s)
+    elif options.step == "add-key":
+        changed = trust_changes.add_key(held, _added(options, now_s), now_s)
+    else:
+        changed = trust_changes.renew(held, now_s)
+    write_private(options.out, trust_changes.draft(changed))
+    for line in trust_changes.differences(held, changed):
+        print(line)
+    zh = language(options) == "zh"
+    if options.step == "rotate-ca":
+        print(_AFTER[options.which][not zh])
+    print(
+        f"草稿：{options.out}。请带给根密钥持有人：ketang provision trust sign"
+        if zh
+        else f"Draft: {options.out}. Carry it to the root holders: ketang provision trust sign"
+    )
+    return 0
+
+
+def _added(options: argparse.Namespace, now_s: int) -> TrustedKey:
+    if options.days < 1:
+        raise BadInput("--days: 1 at least")
+    key_id, public = _public(options.public)
+    until_s = now_s + options.days * 86_400
+    purpose = Purpose(options.purpose)
+    return TrustedKey(key_id, public, purpose, options.scope, options.holder, now_s, until_s)
+
+
+def _rotated(options: argparse.Namespace, held: Trust, now_s: int) -> Trust:
+    from cryptography import x509
+
+    from ketang_provisioning import certificates, keys, region, trust_changes
+
+    if options.overlap_days < 0:
+        raise BadInput("--overlap-days: 0 or more")
+    purpose = trust_changes.CA_PURPOSE[options.which]
+    old = next((one for one in held.authorities if one.purpose is purpose), None)
+    if old is None:
+        raise BadInput(f"{options.trust}: names no authority for {options.which}")
+    before = x509.load_pem_x509_certificate(old.certificate.encode())
+    now = datetime.fromtimestamp(now_s, UTC)
+    name = f"{_DATED.sub('', certificates.common_name(before))} {now:%Y%m%d}"
+    clients = options.which == "clients"
+    lasts = region.CLIENTS_CA_LASTS if clients else region.SERVERS_CA_LASTS
+    made = certificates.make_authority(name, keys.make_ec(), options.which, now=now, lasts=lasts)
+    added: CertificateAuthority = region.trusted_authority(made, purpose, now_s)
+    changed = trust_changes.rotate_authority(held, added, now_s, options.overlap_days * 86_400)
+    stem = f"{options.which}-ca"
+    if options.keys.exists():
+        raise BadInput(f"{options.keys}: is there already; name a new folder")
+    options.keys.mkdir(mode=0o700, parents=True)
+    passphrase = region.new_passphrase()
+    if clients:  # the centre has to open it without a person
+        keys.write_private(options.keys / f"{stem}.passphrase", f"{passphrase}\n".encode())
+    else:
+        _print_passphrase(options, stem, passphrase)
+    keys.save_private(options.keys / f"{stem}.key", made.key, passphrase.encode())
+    keys.write_private(options.keys / f"{stem}.pem", certificates.certificate_pem(made.certificate))
+    return changed
+
+
+def _new_key(options: argparse.Namespace) -> int:
+    from ketang_provisioning import keys, region
+
+    public = options.out.with_suffix(".pub")
+    if options.out.suffix != ".key":
+        raise BadInput(f"{options.out}: the name of a key ends in .key")
+    for path in (options.out, public):
+        if path.exists():
+            raise BadInput(f"{path}: is there already; nothing is overwritten")
+    key = keys.make_ed25519()
+    passphrase = None if options.online else region.new_passphrase()
+    if passphrase is not None:
+        _print_passphrase(options, options.out.name, passphrase)
+    keys.save_private(options.out, key, passphrase.encode() if passphrase else None)
+    keys.write_private(public, keys.public_pem(key.public_key()).encode())
+    print(f"{public}: {keys.key_id(key.public_key())}")
+    return 0
+
+
+def _print_passphrase(options: argparse.Namespace, what: str, passphrase: str) -> None:
+    zh = language(options) == "zh"
+    told = "的口令，只显示这一次：" if zh else ", its passphrase, shown this once:"
+    print(f"{what}{told}  {passphrase}", flush=True)
+
+
+def _sign(options: argparse.Namespace) -> int:
+    from ketang_provisioning import trust_changes
+    from ketang_provisioning.keys import load_private, write_private
+
+    raw, held = _read(options.file), _held(options)
+    for line in trust_changes.differences(held, trust_changes.drafted(raw)):
+        print(line)
+    passphrase = read_passphrase(options.passphrase_file, str(options.key))
+    key = load_private(options.key, passphrase)
+    signed = trust_changes.sign(raw, _ed25519(options.key, key), held)
+    write_private(options.file, signed)
+    _print_progress(signed, held)
+    return 0
+
+
+def _ed25519(path: Path, key: Any) -> "Ed25519PrivateKey":
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    if not isinstance(key, Ed25519PrivateKey):
+        raise BadInput(f"{path}: not an Ed25519 key")
+    return key
+
+
+def _check(options: argparse.Namespace) -> int:
+    from ketang_provisioning import trust_changes
+
+    raw, held = _read(options.file), _held(options)
+    said = trust_changes.drafted(raw)
+    for line in trust_changes.differences(held, said):
+        print(line)
+    print(f"fingerprint of its roots: {said.fingerprint}")
+    _print_progress(raw, held)
+    if held is None and not options.fingerprint:
+        raise BadInput("whether it is valid depends: name --held, or --fingerprint for a first one")
+    now_s = int(datetime.now(UTC).timestamp())
+    try:
+        accept(raw, fingerprint=options.fingerprint, now_s=now_s, held=held)
+    except TrustRefused as problem:
+        print(f"NOT valid: {problem}")
+        return 1
+    print("valid")
+    return 0
+
+
+def _print_progress(raw: bytes, held: Trust | None) -> None:
+    from ketang_provisioning import trust_changes
+
+    done = trust_changes.progress(raw, held)
+    old = f"{done.old} of {done.old_needed} of the roots in force, " if held else ""
+    print(f"signed by: {old}{done.new} of {done.new_needed} of the roots it names")
+
+
+def _held(options: argparse.Namespace) -> Trust | None:
+    return None if options.held is None else read_accepted(_read(options.held))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_DOCUMENT_BYTES + 1)
+    except OSError as problem:
+        raise BadInput(f"{path}: cannot be read: {problem.strerror}") from problem
+    if len(raw) > MAX_DOCUMENT_BYTES:
+        raise BadInput(f"{path}: larger than {MAX_DOCUMENT_BYTES} bytes; that is the wrong file")
+    return raw
+
+
+def _public(path: Path) -> tuple[str, str]:
+    from ketang_contract import signatures
+
+    try:
+        pem = _read(path).decode("ascii")
+    except UnicodeDecodeError as problem:
+        raise BadInput(f"{path}: not a public key in PEM") from problem
+    return signatures.key_id(pem), pem

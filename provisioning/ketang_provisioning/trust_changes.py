@@ -1,0 +1,228 @@
+"""The next version of the trust document: drafted, carried to the holders, signed, checked.
+
+A change is a new value made from the one held. Its draft is an envelope without signatures; each
+holder adds one on a machine of their own. It is valid when the threshold of the roots held and the
+threshold of the roots it names have signed (``trust``, rule 2).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ketang_contract import signatures
+from ketang_contract.errors import BadInput
+from ketang_contract.trust import (
+    CA_PURPOSES,
+    PAYLOAD_TYPE,
+    CertificateAuthority,
+    Purpose,
+    RevokedKey,
+    RootKey,
+    Trust,
+    TrustedKey,
+    parse,
+)
+from ketang_provisioning.certificates import Usage, common_name
+from ketang_provisioning.keys import key_id
+
+OVERLAP_S = 90 * 86_400
+"""How long an old authority stays beside the new one: a device's certificate lasts as long."""
+LASTS_S = 2 * 365 * 86_400
+CA_PURPOSE: dict[Usage, Purpose] = {"clients": Purpose.CLIENTS_CA, "servers": Purpose.SERVERS_CA}
+_SHORT_ID = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How many of the signatures that a draft needs are there."""
+
+    old: int
+    old_needed: int
+    new: int
+    new_needed: int
+
+
+def renew(held: Trust, now_s: int) -> Trust:
+    """Say the same again, for two years more; what has ended is left out."""
+    return replace(
+        held,
+        version=held.version + 1,
+        issued_s=now_s,
+        expires_s=now_s + LASTS_S,
+        keys=tuple(one for one in held.keys if one.until_s > now_s),
+        authorities=tuple(one for one in held.authorities if one.until_s > now_s),
+    )
+
+
+def rotate_authority(
+    held: Trust, added: CertificateAuthority, now_s: int, overlap_s: int = OVERLAP_S
+) -> Trust:
+    """Name another authority; the ones before it end after the overlap.
+
+    Args:
+        held: the document in force.
+        added: the new one.
+        now_s: when it is drafted.
+        overlap_s: 0 when the old key is stolen: everybody enrols anew.
+    """
+    base = renew(held, now_s)
+    kept = (
+        replace(one, until_s=min(one.until_s, now_s + overlap_s))
+        if one.purpose is added.purpose
+        else one
+        for one in base.authorities
+    )
+    return _checked(
+        replace(base, authorities=(*(one for one in kept if one.until_s > now_s), added))
+    )
+
+
+def revoke_key(held: Trust, key: str, why: str, now_s: int) -> Trust:
+    """Take a key out of force for good.
+
+    Args:
+        held: the document in force.
+        key: its id, or the beginning of it, 8 digits at least.
+        why: for people.
+        now_s: since when.
+
+    Raises:
+        BadInput: no such key, several, a root, or one that is revoked.
+    """
+    found = [one.key_id for one in held.keys if one.key_id.startswith(key)]
+    if any(one.key_id.startswith(key) for one in held.roots) and len(key) >= _SHORT_ID:
+        raise BadInput(f"{key[:16]}: a root is not revoked but replaced: trust replace-root")
+    if len(found) != 1 or len(key) < _SHORT_ID:
+        raise BadInput(f"{key[:64]!r}: names {len(found)} keys; give 8 digits of one key's id")
+    if found[0] in {one.key_id for one in held.revoked}:
+        raise BadInput(f"{key[:16]}: is revoked already")
+    base = renew(held, now_s)
+    return _checked(replace(base, revoked=(*base.revoked, RevokedKey(found[0], now_s, why))))
+
+
+def add_key(held: Trust, added: TrustedKey, now_s: int) -> Trust:
+    """Name another key, beside the ones in force.
+
+    Raises:
+        BadInput: it is named already, or revoked.
+    """
+    if added.key_id in _known(held) or added.purpose in CA_PURPOSES:
+        raise BadInput(f"{added.key_id[:16]}: is named in the document already, or no such purpose")
+    base = renew(held, now_s)
+    return _checked(replace(base, keys=(*base.keys, added)))
+
+
+def replace_root(held: Trust, gone: str, added: RootKey, now_s: int) -> Trust:
+    """Put a new root in the place of one that was lost, or whose holder leaves.
+
+    Raises:
+        BadInput: the old one is none of the roots, or the new one is named already.
+    """
+    found = [one for one in held.roots if one.key_id.startswith(gone)]
+    if len(found) != 1 or len(gone) < _SHORT_ID:
+        raise BadInput(f"{gone[:64]!r}: names {len(found)} roots; give 8 digits of one root's id")
+    if added.key_id in _known(held):
+        raise BadInput(f"{added.key_id[:16]}: is named in the document already")
+    base = renew(held, now_s)
+    roots = tuple(added if one is found[0] else one for one in base.roots)
+    return _checked(replace(base, roots=roots))
+
+
+def draft(changed: Trust) -> bytes:
+    """Write a document that nobody has signed yet."""
+    return signatures.seal(changed.payload(), PAYLOAD_TYPE, [])
+
+
+def sign(raw: bytes, key: Ed25519PrivateKey, holders: Trust | None) -> bytes:
+    """Add a holder's signature.
+
+    Args:
+        raw: the draft, as far as it is signed.
+        key: the holder's root key.
+        holders: the document in force; a root that leaves is named only there.
+
+    Raises:
+        BadInput: the key is a root of neither document.
+        Refused: the file is no trust document.
+    """
+    roots = {one.key_id for one in (*drafted(raw).roots, *(holders.roots if holders else ()))}
+    if key_id(key.public_key()) not in roots:
+        told = "" if holders else "; a root that leaves needs --held with the document in force"
+        raise BadInput(f"this key is no root of the document{told}")
+    return signatures.add_signatures(raw, PAYLOAD_TYPE, [key])
+
+
+def drafted(raw: bytes) -> Trust:
+    """Read a draft, strictly; who signed it is not asked.
+
+    Raises:
+        Refused: it is no trust document.
+    """
+    return parse(signatures.unverified(raw, PAYLOAD_TYPE))
+
+
+def progress(raw: bytes, held: Trust | None) -> Progress:
+    """Count the signatures of the roots held, and of the roots named.
+
+    Raises:
+        Refused: the file is no trust document.
+    """
+    said = drafted(raw)
+    new = signatures.signed_by(raw, PAYLOAD_TYPE, [one.public for one in said.roots])
+    if held is None:
+        return Progress(0, 0, len(new), said.threshold)
+    old = signatures.signed_by(raw, PAYLOAD_TYPE, [one.public for one in held.roots])
+    return Progress(len(old), held.threshold, len(new), said.threshold)
+
+
+def differences(held: Trust | None, said: Trust) -> Iterator[str]:
+    """What a holder is asked to sign: one line for each thing that comes, changes or goes."""
+    before = dict(_facts(held)) if held else {}
+    after = dict(_facts(said))
+    for name in [*after, *(name for name in before if name not in after)]:
+        if before.get(name) == after.get(name):
+            continue
+        sign_of = "-" if name not in after else "~" if name in before else "+"
+        yield f"{sign_of} {name}: {after.get(name, before.get(name))}"
+
+
+def _facts(one: Trust) -> Iterator[tuple[str, str]]:
+    yield "document", f"version {one.version}, accepted until {day(one.expires_s)}"
+    yield "threshold", f"{one.threshold} of {len(one.roots)}"
+    for root in one.roots:
+        yield f"root {root.key_id[:16]}", root.holder
+    for key in one.keys:
+        unit = key.scope or "the region"
+        span = f"{day(key.from_s)} to {day(key.until_s)}"
+        yield f"{key.purpose} key {key.key_id[:16]}", f"{key.holder}, {unit}, {span}"
+    for authority in one.authorities:
+        certificate = x509.load_pem_x509_certificate(authority.certificate.encode())
+        span = f"{day(authority.from_s)} to {day(authority.until_s)}"
+        name = f"{common_name(certificate)} {certificate.serial_number:x}"[:64]
+        yield f"{authority.purpose} {name}", span
+    for gone in one.revoked:
+        yield f"revoked {gone.key_id[:16]}", f"since {day(gone.since_s)}: {gone.why}"
+
+
+def day(moment_s: int) -> str:
+    """Write a day, UTC."""
+    try:
+        return datetime.fromtimestamp(moment_s, UTC).strftime("%Y-%m-%d")
+    except (ValueError, OverflowError, OSError):
+        return f"{moment_s} s"  # past the year 9999
+
+
+def _known(held: Trust) -> set[str]:
+    return {
+        *(one.key_id for one in held.roots),
+        *(one.key_id for one in held.keys),
+        *(one.key_id for one in held.revoked),
+    }
+
+
+def _checked(changed: Trust) -> Trust:
+    """Refuse what no reader would accept: over a cap, say."""
+    return parse(changed.payload())
