@@ -3,12 +3,13 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test soak check bench schemas screenshots lock parts
+.PHONY: help demo test soak check bench schemas scan screenshots lock parts
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOCK := constraints.txt
+PACKAGES := contract device_profiles models provisioning agent center cli benchmarks
 # Words for the program behind a target, e.g. make demo ARGS="--check --seconds 60"
 ARGS ?=
 
@@ -35,13 +36,19 @@ check: $(VENV)/.ready-dev ## Lint, format, types, import floors, generated files
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m ketang_contract.publish_schemas --check
+	$(BIN)/python -m ketang_center.enrolment.publish_openapi --check
 	$(BIN)/python tests/unit/repo/house_rules.py
 
 bench: $(VENV)/.ready-dev ## Run every quick benchmark
 	@$(BIN)/ketang bench all --quick $(ARGS)
 
-schemas: $(VENV)/.ready-dev ## Write docs/interfaces/ anew from the contract
+schemas: $(VENV)/.ready-dev ## Write docs/interfaces/ anew from the code
 	$(BIN)/python -m ketang_contract.publish_schemas
+	$(BIN)/python -m ketang_center.enrolment.publish_openapi
+
+scan: $(VENV)/.ready-dev ## Scanners: bandit over the packages, pip-audit over the lock (asks an advisory service)
+	$(BIN)/bandit --quiet --configfile pyproject.toml --severity-level medium --recursive $(PACKAGES)
+	$(BIN)/pip-audit --requirement $(LOCK) --strict --no-deps --disable-pip --progress-spinner off
 
 screenshots: $(VENV)/.ready-dev ## Take the pictures under docs/img/ from a running demo (needs Chromium)
 	$(BIN)/python -m tests.web.screenshots $(ARGS)

@@ -16,7 +16,7 @@ from ketang_center.enrolment.book import Book
 from ketang_center.enrolment.values import Asset, Code
 from ketang_center.registry.database import Registry
 from ketang_center.registry.values import Data, Kind, Level, Unit
-from ketang_cli.local_broker import LocalBroker, free_port
+from ketang_cli.local_broker import REFUSALS, LocalBroker, free_port
 from ketang_contract.kit import Kit
 from ketang_provisioning import codes, kits, region, region_files
 from ketang_provisioning.ca import Identity
@@ -68,7 +68,7 @@ class Region:
         self.broker_identity = Identity(
             both, self.folder / "broker" / "broker.pem", self.folder / "broker" / "broker.key"
         )
-        self.enrol_port, self.web_port, self.broker_port = free_port(), free_port(), free_port()
+        self.enrol_port, self.web_port, self.broker_port = (free_port(host) for _ in range(3))
         with Registry(self.data_dir / "registry.db") as registry:
             registry.load(Data(units=UNITS))
 
@@ -83,16 +83,25 @@ class Region:
             self.broker_identity,
             program=program,
             port=self.broker_port,
+            host=self.host,
+            crl_file=self.crl,
             **more,
         )
+
+    @property
+    def crl(self) -> Path:
+        """Where the centre writes the revocation list and the broker reads it."""
+        return self.folder / "broker" / "clients.crl"
 
     def settings(self, *, offsite: Path | None = None, **enrolment) -> Path:
         """Write the centre's settings with this machine's free ports."""
         made = (self.center_folder / "center.toml").read_text("utf-8")
         top, _, table = made.partition("[enrolment]")
         said = {
+            "web_host": self.host,
             "web_port": self.web_port,
             "broker_port": self.broker_port,
+            "broker_refusals": str(self.folder / "running-broker" / REFUSALS),
             **({"offsite": str(offsite)} if offsite else {}),
         }
         told = {
@@ -100,6 +109,7 @@ class Region:
             "port": self.enrol_port,
             "url": self.url,
             "broker_port": self.broker_port,
+            "crl": str(self.crl),
             **enrolment,
         }
         file = self.center_folder / "center-test.toml"

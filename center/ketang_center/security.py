@@ -21,6 +21,7 @@ CREATE TABLE IF NOT EXISTS happening (
   PRIMARY KEY (minute, what, who, source)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS total (
   what TEXT PRIMARY KEY, count INTEGER NOT NULL, last_ms INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS mark (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
 
@@ -124,11 +125,31 @@ class SecurityLog:
             ).fetchall()
         return [Happening(*row) for row in rows]
 
+    def named(self, since_ms: int) -> list[tuple[str, str, int, int]]:
+        """Return what had a name since a moment: kind, name, how often, last ms."""
+        with self._lock:
+            return self._db.execute(
+                "SELECT what, who, sum(count), max(last_ms) FROM happening"
+                " WHERE minute >= ? AND who <> '' GROUP BY what, who",
+                (since_ms // _MINUTE_MS,),
+            ).fetchall()
+
     def count(self, what: str) -> int:
         """Return how often a thing ever happened."""
         with self._lock:
             row = self._db.execute("SELECT count FROM total WHERE what = ?", (what,)).fetchone()
         return int(row[0]) if row else 0
+
+    def mark(self, name: str) -> str:
+        """Return how far somebody has come who carries things in here; empty at first."""
+        with self._lock:
+            row = self._db.execute("SELECT value FROM mark WHERE name = ?", (name,)).fetchone()
+        return str(row[0]) if row else ""
+
+    def set_mark(self, name: str, value: str) -> None:
+        """Remember how far somebody has come."""
+        with self._lock:
+            self._db.execute("INSERT OR REPLACE INTO mark VALUES (?, ?)", (name, value))
 
     def forget(self, now_ms: int) -> None:
         """Drop what is older than six months (PRIVACY rule 12); the totals stay."""

@@ -10,19 +10,23 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
 
 from ketang_center.access.accounts import Accounts
-from ketang_center.access.audit import Audit
+from ketang_center.access.audit import Audit, send_head
 from ketang_center.access.database import AccountsFile
 from ketang_center.access.scope import Scope
 from ketang_center.access.sessions import Sessions
 from ketang_center.enrolment.bans import Bans
 from ketang_center.enrolment.book import Book
+from ketang_center.enrolment.eviction import Evictor
+from ketang_center.enrolment.own_identity import OwnIdentity
 from ketang_center.enrolment.service import EnrolmentService
 from ketang_center.ingest.subscriber import Subscriber
 from ketang_center.ingest.worker import Counts
 from ketang_center.metrics.rollup import Rollup, RollupReader
+from ketang_center.porch import Porch
 from ketang_center.registry.database import Registry
 from ketang_center.restoring import bring_back, offsite_of, was_put_back
 from ketang_center.security import SecurityLog
@@ -36,7 +40,7 @@ from ketang_contract.errors import BadInput
 
 log = logging.getLogger("ketang.center")
 
-_DAY_S = 86_400.0
+_DAY_S, _HOUR_S = 86_400.0, 3_600.0
 _LOOK_S = 1.0
 _OFFSITE_S = 5.0
 _REST_S = 0.5
@@ -56,11 +60,9 @@ class Center:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._security = SecurityLog(folder / "security.db")
         self._book = Book(folder / "enrolment.db")
+        self._bans = Bans(self._book, time.monotonic)
         self._subscriber = Subscriber(
-            settings.ear,
-            folder,
-            security=self._security,
-            barred=Bans(self._book, time.monotonic),
+            settings.ear, folder, security=self._security, barred=self._bans
         )
         self._stopping = threading.Event()
         self._failed = False
@@ -131,22 +133,44 @@ class Center:
     def _enrolment(self, stack: ExitStack) -> EnrolmentService | None:
         if self._settings.enrolment is None:
             return None
+        if self._settings.offsite is None:
+            log.warning("offsite.not_set a restored backup would forget whom it threw out since")
         service = EnrolmentService(
             self._settings.enrolment, self._settings.data_dir, center_id(self._settings)
         )
         stack.callback(service.close)
-        service.revocation_list.keep(_now_ms())
+        with suppress(OSError):  # the warden tries again, and tells
+            service.revocation_list.keep(_now_ms())
         return service
 
     def _duties(self, enrolment: EnrolmentService | None) -> list[Duty]:
-        settings, security = self._settings, self._security
-        duties = [Duty("security_log", _DAY_S, security.forget)]
-        offsite = offsite_of(settings)
+        settings, ear = self._settings, self._settings.ear
+        duties = [Duty("security_log", _DAY_S, self._security.forget)]
         if enrolment is not None:
+            evictor = Evictor(
+                ear, self._book, enrolment.authority, self._security, self._subscriber.say
+            )
+            self._bans.heard = evictor.heard
             duties.append(Duty("revocation_list", _LOOK_S, enrolment.revocation_list.keep))
+            duties.append(Duty("eviction", _LOOK_S, evictor.keep))
+            if ear.certificate_file == ear.key_file:
+                own = OwnIdentity(
+                    ear.certificate_file, enrolment.authority, self._subscriber.show_new_identity
+                )
+                duties.append(Duty("own_identity", _HOUR_S, own.keep))
+        if settings.broker_refusals is not None:
+            porch = Porch(settings.broker_refusals, self._security)
+            duties.append(Duty("broker_refusals", _LOOK_S, porch.keep))
+        folder, offsite = settings.offsite, offsite_of(settings)
         if offsite is not None:
             duties.append(Duty("offsite", _OFFSITE_S, lambda _: offsite.send(self._book.rows)))
+        if folder is not None:
+            duties.append(Duty("audit_head", _HOUR_S, lambda at_ms: self._send_head(folder, at_ms)))
         return duties
+
+    def _send_head(self, folder: Path, at_ms: int) -> None:
+        with closing(Audit(self._settings.data_dir / "audit.db")) as audit:
+            send_head(audit, folder, at_ms)
 
     def stop(self) -> None:
         """Let every part finish what it has at hand. Safe in a signal handler."""
@@ -218,6 +242,9 @@ class Center:
                 security=self._security,
                 audit=audit,
                 oidc=settings.oidc,
+                book=self._book,
+                enrolment=settings.enrolment,
+                data_dir=folder,
             )
 
 

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 
 from ketang_center.access.accounts import Accounts
 from ketang_center.access.audit import Audit
 from ketang_center.access.scope import Scope
 from ketang_center.access.sessions import Sessions
+from ketang_center.enrolment.book import Book
+from ketang_center.enrolment.settings import Enrolment
 from ketang_center.metrics.figures import Counts, DayState, DayUse
 from ketang_center.metrics.rollup import RollupReader
 from ketang_center.metrics.windows import Cell, Happening
@@ -29,6 +32,9 @@ class Context:
         demo: fictitious schools; pages say so, nobody logs in, and anyone may change the role.
         oidc: a provider that vouches for people, if there is one.
         own_device: this machine's own agent, shown on its school's first page.
+        book: who may come in and who is in; None where nothing of enrolment is shown.
+        enrolment: how this centre lets devices in; None: it enrols nobody.
+        data_dir: where the files are, for long work on connections of its own.
     """
 
     registry: Registry
@@ -43,6 +49,9 @@ class Context:
     demo: bool = False
     own_device: str | None = None
     oidc: Oidc | None = None
+    book: Book | None = None
+    enrolment: Enrolment | None = None
+    data_dir: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,11 +5,11 @@ reads it does nothing else that could wait long. When whoever reads dies, the br
 ends it too.
 """
 
-import fcntl
 import logging
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -65,7 +65,7 @@ class Watch:
                 self._failing = False
             except OSError as problem:
                 if not self._failing:
-                    log.error("broker.refusals_lost reason=%s", problem)
+                    log.warning("broker.refusals_lost reason=%s", problem)
                 self._failing = True
 
 
@@ -106,7 +106,9 @@ class BrokerProcess:
         )
         stream = self._process.stderr
         assert stream is not None  # noqa: S101  (asked for above)
-        if hasattr(fcntl, "F_SETPIPE_SZ"):
+        if sys.platform == "linux":
+            import fcntl
+
             fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._reader = threading.Thread(
             target=self._read, args=(stream,), name="broker-log", daemon=True
@@ -153,9 +155,12 @@ class BrokerProcess:
 
 
 class Rounds:
-    """Looks every second whether the revocation list changed, and tells the broker if it did."""
+    """Looks every second whether the revocation list changed, and tells the broker if it did.
 
-    def __init__(self, revocations: Revocations, on_change: Callable[[], None]) -> None:
+    ``on_change`` returns false when it could not be told; then it is asked again.
+    """
+
+    def __init__(self, revocations: Revocations, on_change: Callable[[], bool]) -> None:
         self._revocations, self._on_change = revocations, on_change
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -180,6 +185,8 @@ class Rounds:
             self._thread = None
 
     def _run(self) -> None:
+        due = False
         while not self._stopping.wait(_ROUND_S):
-            if self._revocations.poll(datetime.now(UTC)):
-                self._on_change()
+            due = self._revocations.poll(datetime.now(UTC)) or due
+            if due:
+                due = not self._on_change()

@@ -186,9 +186,10 @@ class LocalBroker:
         with (self._folder / "broker.log").open("a", encoding="utf-8") as log:
             log.write(f"{line}\n")
 
-    def _reload(self) -> None:
+    def _reload(self) -> bool:
         if self._process and self.kind is Kind.MOSQUITTO:
             self._process.reload()
+        return True
 
     def _runs_on(self) -> bool:
         """Tell a broker that runs from one that is dying: its clients learn of a kill before us."""

@@ -22,11 +22,12 @@ COMMANDS = {
     "demo": "start broker, centre, this machine's agent and three simulated schools",
     "simulate": "act as many devices of fictitious schools",
     "profile": "check a device profile, or list those that come with this release",
+    "broker": "configure and run a region's broker, and try whether it holds: config, run, check",
     "provision": "make keys and certificates, sign configurations",
     "bench": "measure the product from outside",
 }
 """Every sub-command there may be, in the order of the help: name, and what it does."""
-EXTRAS = {"agent": "agent", "enroll": "agent", "center": "center"}
+EXTRAS = {"agent": "agent", "enroll": "agent", "center": "center", "broker": "center"}
 """What must be installed for a sub-command, where that is less than ``demo``, which has it all."""
 REFUSED = 2
 """Exit status for a person's mistake; argparse uses the same."""

@@ -1,4 +1,4 @@
-"""The demo's stage: one folder, a throwaway authority, a broker, and three programs as children.
+"""The demo's stage: one folder, a region of its own, a broker, and three programs as children.
 
 Everything a person would run apart stands apart here too: ``ketang center serve``, ``ketang
 simulate`` and ``ketang agent run`` are processes of their own, started with settings files that lie
@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -27,14 +28,25 @@ from ketang_center.service import center_id
 from ketang_center.settings import Settings as CenterSettings
 from ketang_cli import fiction
 from ketang_cli.local_broker import LocalBroker, Program, find_broker, free_port
+from ketang_cli.stage_region import OWN_SERIAL, StageRegion
 from ketang_contract.errors import KetangError
-from ketang_provisioning import brokers
-from ketang_provisioning.ca import Identity, ThrowawayAuthority
+from ketang_provisioning.ca import Identity
 
 _START_S = 60.0
 _STOP_S = 90.0
 _POLL_S = 0.05
 _REGISTERED_DAYS = 60
+_KEYS = {
+    "certificate": "center.pem",
+    "key": "center.key",
+    "clients_ca": "clients-ca.pem",
+    "clients_ca_key": "clients-ca.key",
+    "clients_ca_passphrase_file": "clients-ca.passphrase",
+    "code_key": "code.key",
+    "kit_key": "kit.key",
+    "trust": "trust.json",
+}
+"""Settings of ``[enrolment]`` that name a file in the region's folder for the centre."""
 
 
 class DidNotStart(KetangError):
@@ -104,10 +116,12 @@ class Stage:
         self.folder = folder
         self._days = days
         self._web_port = web_port if _is_free(web_port) else free_port()
+        self._enrol_port = free_port()
         self._run = folder / "run"
         self._stack = ExitStack()
         self._program = program or find_broker()
         self.center_data = folder / "center"
+        self._region = StageRegion(folder / "region", self.center_data)
 
     def __enter__(self) -> Self:
         return self
@@ -135,23 +149,27 @@ class Stage:
             BadInput: no broker is installed; the line says what to install.
         """
         self._run.mkdir(mode=0o700, parents=True, exist_ok=True)
-        authority = ThrowawayAuthority(self._run / "identities")
+        self._load_registry()
+        region = self._region
+        made = region.prepare(datetime.now(UTC))
+        yield f"region: keys, authorities and trust document {'made' if made else 'as before'}"
         self.broker = self._stack.enter_context(
-            LocalBroker(self._run / "broker", authority.server(), program=self._program)
+            LocalBroker(
+                self._run / "broker",
+                region.broker_identity,
+                program=self._program,
+                crl_file=region.crl,
+            )
         )
         yield f"broker: {self.broker.kind} on 127.0.0.1:{self.broker.port}, mutual TLS"
-        service = authority.client(brokers.SERVICE)
-        self._load_registry()
-        self.center = self._part("center", ("center", "serve"), self._center_toml(service))
+        self.center = self._part("center", ("center", "serve"), self._center_toml())
         self.center.start()
-        center = center_id(self._center_settings(service))
-        for one in fiction.simulated():
-            authority.client(one.id)
-        own = authority.client(fiction.OWN)
-        yield f"certificates: {len(fiction.simulated()) + 2}, valid for this run's authority only"
+        center = center_id(self._center_settings(region.service_identity))
         self.simulate = self._part("simulate", ("simulate",), self._simulate_toml(center))
         self.simulate.start()
-        self.agent = self._part("agent", ("agent", "run"), self._agent_toml(own, center))
+        self._enrol()
+        yield "this machine: enrolled by a code, over HTTPS; its key never left it"
+        self.agent = self._part("agent", ("agent", "run"), region.own / "agent.toml")
         self.agent.start()
         yield "devices: 30 simulated ones, and this machine's own agent, which counts in a film"
         self._wait_for_page()
@@ -202,17 +220,30 @@ class Stage:
             web_port=self._web_port,
         )
 
-    def _center_toml(self, identity: Identity) -> Path:
+    def _center_toml(self) -> Path:
+        center, broker = self._region.center, self.broker
+        enrolment: dict[str, str | int] = {
+            "host": "127.0.0.1",
+            "port": self._enrol_port,
+            "url": f"https://127.0.0.1:{self._enrol_port}",
+            "broker_host": broker.host,
+            "broker_port": broker.port,
+            "fingerprint": (self._region.own / "root.fingerprint").read_text("ascii").strip(),
+            "crl": str(self._region.crl),
+        }
+        enrolment |= {key: str(center / name) for key, name in _KEYS.items()}
         return self._write(
             "center.toml",
             {
                 "data_dir": str(self.center_data),
-                **self._broker_keys(identity),
+                **self._broker_keys(self._region.service_identity),
                 "web_port": self._web_port,
                 "home": fiction.SCHOOLS[0].id,
                 "demo": True,
                 "own_device": fiction.OWN,
+                "broker_refusals": str(self.broker.refusals),
             },
+            "[enrolment]\n" + _toml(enrolment),
         )
 
     def _simulate_toml(self, center: str) -> Path:
@@ -223,24 +254,33 @@ class Stage:
                 "broker_host": self.broker.host,
                 "broker_port": self.broker.port,
                 "center_id": center,
-                "identities": str(self._run / "identities"),
+                "identities": str(self._region.identities),
                 "days": self._days,
             },
         )
 
-    def _agent_toml(self, identity: Identity, center: str) -> Path:
-        return self._write(
-            "agent.toml",
-            {
-                "device": fiction.OWN,
-                "center_id": center,
-                "profile": "ops_pc",
+    def _enrol(self) -> None:
+        """Let this machine enrol as a technician would; has it an identity, nothing happens."""
+        own = self._region.own
+        if not (own / "identity.pem").exists():
+            # What a person sets beforehand stays as it is when the identity comes.
+            before: dict[str, str | int] = {
                 "data_dir": str(self.folder / "agent" / fiction.OWN),
                 "local_port": 0,
-                **self._broker_keys(identity),
-            },
-            f"[occupancy]\nsource = {json.dumps(str(self._film()))}\n",
+            }
+            film = f"[occupancy]\nsource = {json.dumps(str(self._film()))}\n"
+            (own / "agent.toml").write_text(_toml(before) + film, "utf-8")
+        words = ["--dir", str(own), "--serial", OWN_SERIAL, "--wait", str(_START_S)]
+        words += ["--url", f"https://127.0.0.1:{self._enrol_port}"]
+        words += ["--code", self._region.make_code(datetime.now(UTC))]
+        done = subprocess.run(
+            [sys.executable, "-m", "ketang_cli.main", "enroll", *words],
+            capture_output=True,
+            text=True,
+            check=False,
         )
+        if done.returncode:
+            raise DidNotStart(f"this machine did not enrol: {done.stderr.strip()}")
 
     def _film(self) -> Path:
         """A film with known truth instead of a camera: one needs a grant signed by a school."""
@@ -260,9 +300,7 @@ class Stage:
 
     def _write(self, name: str, values: Mapping[str, str | int | bool], more: str = "") -> Path:
         path = self._run / name
-        # A JSON scalar is a TOML scalar too, of the kinds used here.
-        text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
-        path.write_text(text + more, "utf-8")
+        path.write_text(_toml(values) + more, "utf-8")
         return path
 
     def _wait_for_page(self) -> None:
@@ -276,6 +314,11 @@ class Stage:
                     return
             time.sleep(_POLL_S)
         raise DidNotStart(f"the centre does not answer at {self.url}; see {self.center.log}")
+
+
+def _toml(values: Mapping[str, str | int | bool]) -> str:
+    # A JSON scalar is a TOML scalar too, of the kinds used here.
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
 
 
 def default_folder() -> Path:

@@ -196,7 +196,7 @@ def documents() -> dict[str, str]:
 def out_of_step(folder: Path) -> list[str]:
     """Names of files that are missing, differ from the code, or that the code does not know."""
     expected = documents()
-    found = {one.name: one.read_text(encoding="utf-8") for one in folder.glob("*.json")}
+    found = {one.name: one.read_text(encoding="utf-8") for one in _ours(folder)}
     return sorted(
         name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
     )
@@ -208,9 +208,14 @@ def write(folder: Path) -> None:
     made = documents()
     for name, text in made.items():
         (folder / name).write_text(text, encoding="utf-8")
-    for old in folder.glob("*.json"):
+    for old in _ours(folder):
         if old.name not in made:
             old.unlink()
+
+
+def _ours(folder: Path) -> list[Path]:
+    """Files of this program; OpenAPI documents are made where their service is."""
+    return [one for one in folder.glob("*.json") if not one.name.startswith("openapi-")]
 
 
 def main(arguments: list[str] | None = None) -> int:

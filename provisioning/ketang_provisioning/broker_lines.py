@@ -125,15 +125,13 @@ class Mosquitto:
     def _handshake(self, line: str, at_ms: int) -> tuple[bool, Refusal | None]:
         if failed := _FAILED.fullmatch(line):
             what = _of_openssl(failed[2])
-            return True, what and Refusal(at_ms, "mosquitto", what, "", failed[1], failed[2])
+            return True, _if_any(at_ms, what, "", failed[1], failed[2])
         if not line.startswith("OpenSSL Error[") or ":SSL routines:" not in line:
             return False, None
         what = _of_openssl(line)
         self._failed = True
         source = self._pending[0] if len(set(self._pending)) == 1 else ""
-        return True, what and Refusal(
-            at_ms, "mosquitto", what, "", source, line.rpartition("::")[2]
-        )
+        return True, _if_any(at_ms, what, "", source, line.rpartition("::")[2])
 
     def _leaving(self, line: str, at_ms: int) -> tuple[bool, Refusal | None]:
         left = _LEFT.fullmatch(line)
@@ -152,7 +150,7 @@ class Mosquitto:
         elif ("protocol error" in why.lower() or "not authorised" in why) and not failed:
             what = What.BAD_CLIENT
         who = "" if name == "<unknown>" else name
-        return True, what and Refusal(at_ms, "mosquitto", what, who, source, why.strip(" .:"))
+        return True, _if_any(at_ms, what, who, source, why.strip(" .:"))
 
     def _rest(self, line: str, at_ms: int) -> Refusal | Said | None:
         del at_ms
@@ -168,6 +166,10 @@ class Mosquitto:
         return Refusal(at_ms, "mosquitto", what, name, self._sources.get(name, ""), detail)
 
 
+def _if_any(at_ms: int, what: What | None, who: str, source: str, detail: str) -> Refusal | None:
+    return Refusal(at_ms, "mosquitto", what, who, source, detail) if what else None
+
+
 def _of_openssl(text: str) -> What | None:
     if "peer did not return a certificate" in text:
         return What.NO_CERTIFICATE
@@ -180,7 +182,8 @@ def _of_openssl(text: str) -> What | None:
 
 _NATS = re.compile(r"\[\d+\] (?:\S+ \S+ )?\[(INF|WRN|ERR|FTL)\] (.*)", re.DOTALL)
 _NATS_CLIENT = re.compile(
-    r"(?P<source>\S+):\d+ - (?P<kind>[a-z]+):\d+ - (?:\"(?P<who>(?:[^\"\\]|\\.)*)\" - )?(?P<text>.*)",
+    r"(?P<source>\S+):\d+ - (?P<kind>[a-z]+):\d+ - "
+    r"(?:\"(?P<who>(?:[^\"\\]|\\.)*)\" - )?(?P<text>.*)",
     re.DOTALL,
 )
 _KINDS: tuple[tuple[str, Callable[[str], What | None]], ...] = (
@@ -189,7 +192,7 @@ _KINDS: tuple[tuple[str, Callable[[str], What | None]], ...] = (
     ("maximum payload exceeded", lambda _: What.OVERSIZED),
     ("invalid character in client ID", lambda _: What.BAD_CLIENT),
     ("the first packet should be a CONNECT", lambda _: What.BAD_CLIENT),
-    ("TLS handshake error", lambda text: _of_go(text)),
+    ("TLS handshake error", lambda text: _of_go(text)),  # noqa: PLW0108  (defined below)
 )
 _OF_GO = (
     ("didn't provide a certificate", What.NO_CERTIFICATE),
@@ -226,13 +229,14 @@ class Nats:
             if said.startswith(begins):
                 what = judge(said)
                 source = client["source"].strip("[]")
-                return what and Refusal(at_ms, "nats", what, who, source, said)
+                return Refusal(at_ms, "nats", what, who, source, said) if what else None
         if "authentication error" in said:
             if client["kind"] == "mid":
                 return None
             source = client["source"].strip("[]")
             return Refusal(at_ms, "nats", What.BAD_CLIENT, who, source, said)
-        return None if said.startswith("Replacing old client") else Said(text)
+        harmless = said.startswith(("Replacing old client", "unable to connect: connection closed"))
+        return None if harmless else Said(text)
 
 
 def _of_go(text: str) -> What | None:

@@ -64,10 +64,12 @@ def mosquitto(
     kernel to merge small writes. Ciphers are left to OpenSSL. ``::`` means IPv6 alone to mosquitto;
     for both, name ``0.0.0.0`` too.
 
-    A denied publish is logged at ``debug`` only. Measured with mosquitto 2.0.11 on two cores, 900
-    bytes at QoS 1 through the broker to one subscriber: 29,000 messages/s without debug and 25,000
-    with it into a pipe that is read; 14 and 17 microseconds of the broker's CPU each, and 10 of the
-    reader's. A region of 20,000 devices sends 70 a second, so debug is on.
+    A denied publish is logged at ``debug`` only. Measured with mosquitto 2.0.11 on two busy cores,
+    900 bytes at QoS 1 to one subscriber, medians of four runs of 10,000: 29,000 messages/s without
+    debug, 25,000 with it into a pipe that is read (21,000 to 38,000 and 21,000 to 33,000, so the
+    difference is within the noise); 14 and 17 microseconds of the broker's CPU for each. Reading
+    its four lines costs us 2 more, and the pipe. A region of 20,000 devices sends 70 a second, so
+    debug is on.
 
     Args:
         folder: made if need be, 0700.

@@ -114,6 +114,11 @@ def kit_files(kit: Kit, key: PrivateKey, trust: bytes) -> dict[str, bytes]:
     }
 
 
+def zip_kit(kit: Kit, key: PrivateKey, trust: bytes) -> bytes:
+    """Return a kit as a .zip; raises as ``kit_files``."""
+    return _zipped(kit_files(kit, key, trust), kit.made_s)
+
+
 def qr_text(kit: Kit) -> str:
     """Return the one-line form of a kit. It is not signed; see ``ketang_contract.kit``."""
     return make_line(Line(kit.url, kit.code))

@@ -5,8 +5,8 @@ a device with a valid certificate connects under another's client id and throws 
 server asks us at every connection (its "auth callout"). We see the verified certificate and the
 client id, and say yes only if they agree.
 
-Invariants: only MQTT; only a chain the server has verified; a serial number that is not revoked; one
-common name, equal to the client id; a device reaches its own topics only; everything else is
+Invariants: only MQTT; only a chain the server has verified; a serial number that is not revoked;
+one common name, equal to the client id; a device reaches its own topics only; everything else is
 refused with a reason.
 
 Formats: NATS JWT, version 2, and NKeys (base32 of prefix, key, CRC-16/XMODEM), Ed25519.
@@ -127,6 +127,18 @@ def judge(
     ``up/#`` in MQTT means ``up`` and all below it, hence two subjects for each subscription. The
     shard must be hash(device): mosquitto's patterns cannot ask that, and leave it to the centre.
     """
+    if refused := _refused(question, services, is_revoked):
+        return refused
+    name = question.common_names[0]
+    if name in services:
+        return Permit(name, ("kt.v1.*.*.dn.>",), ("kt.v1.*.*.up", "kt.v1.*.*.up.>"))
+    own = f"kt.v1.{shard_of(name)}.{name}"
+    return Permit(name, (f"{own}.up.>",), (f"{own}.dn", f"{own}.dn.>"))
+
+
+def _refused(
+    question: Question, services: Collection[str], is_revoked: Callable[[int], bool]
+) -> NoEntry | None:
     if question.kind != "mqtt":
         return NoEntry("only MQTT clients are let in", What.BAD_CLIENT)
     if len(question.common_names) != 1:
@@ -136,12 +148,9 @@ def judge(
     name = question.common_names[0]
     if question.client_id != name:
         return NoEntry("the client id is not the certificate's common name", What.TAKEOVER_TRIED)
-    if name in services:
-        return Permit(name, ("kt.v1.*.*.dn.>",), ("kt.v1.*.*.up", "kt.v1.*.*.up.>"))
-    if not is_identifier(name):
+    if name not in services and not is_identifier(name):
         return NoEntry("the common name is no device id and no known service", What.UNKNOWN_NAME)
-    own = f"kt.v1.{shard_of(name)}.{name}"
-    return Permit(name, (f"{own}.up.>",), (f"{own}.dn", f"{own}.dn.>"))
+    return None
 
 
 def answer(question: Question, verdict: Permit | NoEntry, signer: NKey) -> bytes:

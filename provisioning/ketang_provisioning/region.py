@@ -266,8 +266,8 @@ def _center(plan: Plan, made: _Made, fingerprint: str, now: datetime) -> dict[st
         "center/clients-ca.passphrase": f"{passphrase}\n".encode(),
         "center/servers-ca.pem": certificate_pem(made.servers.certificate),
         **_server("center/center", made.servers, plan.center_hosts, now),
-        f"center/{SERVICE}.pem": certificate_pem(client),
-        f"center/{SERVICE}.key": private_pem(ingest, None),
+        # Together: the centre renews it by itself, and one rename swaps both.
+        f"center/{SERVICE}.pem": private_pem(ingest, None) + certificate_pem(client),
         "center/code.key": f"{secrets.token_hex(32)}\n".encode(),
         **{f"center/{name}.key": private_pem(made.signing[name], None) for name in _ONLINE},
         "center/center.toml": region_files.center_toml(

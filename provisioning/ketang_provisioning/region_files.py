@@ -100,7 +100,7 @@ def center_toml(center_hosts: Sequence[str], broker_host: str, fingerprint: str)
         "broker_port": BROKER_PORT,
         "ca": "servers-ca.pem",
         "certificate": "center_ingest.pem",
-        "key": "center_ingest.key",
+        "key": "center_ingest.pem",
         "web_host": "127.0.0.1",
         "web_port": 8080,
     }
@@ -119,13 +119,19 @@ def center_toml(center_hosts: Sequence[str], broker_host: str, fingerprint: str)
         "url": url,
         "broker_host": broker_host,
         "broker_port": BROKER_PORT,
+        "crl": "../broker/clients.crl",
     }
     return "\n".join(
         [
             "# Made by: ketang provision init. Paths are relative to this file.",
             *_lines(top),
+            "# What the broker refused, for the security page; written by: ketang broker run",
+            '# broker_refusals = "/etc/ketang/broker/refusals.jsonl"',
+            "# A folder on another machine, so that a restored backup forgets no revocation.",
+            '# offsite = "/mnt/elsewhere"',
             "",
             "[enrolment]",
+            "# crl: where a broker on this machine reads it; without one, take the line out.",
             '# Where devices ask for a certificate. "::" listens on IPv6 and IPv4.',
             *_lines(enrolment),
             "",

@@ -16,8 +16,8 @@ is told. NATS has no revocation list: the doorkeeper asks ``is_revoked`` at each
 Decisions. No list at all: nobody comes in, because a broker that cannot tell the revoked from the
 rest has lost what was asked of it. The file is gone or damaged later: the last good list stays in
 force, over restarts too. A list past its ``nextUpdate`` stays in force and is complained of every
-hour: it is reissued daily for 30 days, so 29 days of warnings come first. Behind NATS everybody else
-goes on; mosquitto refuses new connections from that moment, and no setting changes that.
+hour: it is made daily and lasts 30 days, so 27 days of warnings come first. Behind NATS everybody
+else goes on; mosquitto refuses new connections from that moment, and no setting changes that.
 """
 
 import logging

@@ -63,8 +63,9 @@ class Desk:
         key = key or ec.generate_private_key(ec.SECP256R1())
         nonce = changes.pop("nonce", None) or self.nonce()
         csr = changes.pop("csr", None) or request(key, binding(nonce, code, serial))
+        headers = changes.pop("headers", None)
         said = {"csr": csr, "nonce": nonce, "code": code, "serial": serial} | changes
-        return self.send(ENROL, json.dumps(said))
+        return self.send(ENROL, json.dumps(said), headers=headers)
 
     @property
     def certificates(self):
@@ -299,8 +300,17 @@ def enrol_from(desk, source):
 
 def test_a_header_names_no_other_source(desk):
     for no in range(11):
-        desk.send(ENROL, b"{}", headers={"X-Forwarded-For": f"203.0.113.{no}"})
+        desk.ask(code=f"0000-0000-{no:04}", headers={"X-Forwarded-For": f"203.0.113.{no}"})
     assert desk.ask(code=desk.region.code())[1]["reason"] == "locked"
+
+
+def test_noise_neither_locks_a_shared_address_nor_uses_up_the_rate(tmp_path):
+    region = Region(tmp_path)
+    region.register(1)
+    with running(region, per_s=1) as desk:
+        for _ in range(40):
+            assert desk.send(ENROL, b"{}")[0] == 400
+        assert desk.ask(code=region.code())[0] == 200
 
 
 def test_the_same_request_twice_gets_the_same_certificate(desk):

@@ -9,12 +9,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from ketang_center.access.scope import Scope
+from ketang_center.registry.values import Level
+from ketang_cli.local_broker import free_port
 from ketang_cli.stage import Stage
 from tests import parts
+from tests.web.enrolled import enrolment, fill_book
+from tests.web.seed import NOW_MS, seeded
+from tests.web.serving import serving
 
 PICTURES = Path(__file__).resolve().parents[2] / "docs" / "img"
 WIDE = {"width": 1280, "height": 900}
@@ -62,6 +69,26 @@ def take(browser: Browser, url: str, folder: Path) -> None:
     page.close()
 
 
+def take_offices(browser: Browser, folder: Path) -> None:
+    """Take the pages of enrolment and security, over made-up requests: a demo has none."""
+    county = Scope(Level.COUNTY, "lan-xian")
+    for lang in ("zh", "en"):
+        with (
+            tempfile.TemporaryDirectory(prefix="ketang-pictures-") as place,
+            seeded(Path(place), home=county) as (context, *_),
+            serving(replace(context, enrolment=enrolment()), free_port()) as url,
+        ):
+            fill_book(context.book)
+            context.book.settle(3, "refused")
+            context.book.revoke("s1-pc-4", at_ms=NOW_MS - 3_600_000, why="stolen", by="demo")
+            context.security.note(NOW_MS - 60_000, "ingest_revoked", "s1-pc-4")
+            page = browser.new_page(viewport=WIDE)
+            for name, path in (("enrolment", "enrolment"), ("security", "security")):
+                page.goto(f"{url}/{path}?lang={lang}")
+                page.screenshot(path=folder / f"{name}-{lang}.png", full_page=True)
+            page.close()
+
+
 def wait_until_told(stage: Stage) -> None:
     deadline = time.monotonic() + _PATIENCE_S
     while "past.told" not in stage.simulate.log.read_text("utf-8"):
@@ -79,6 +106,7 @@ def main() -> int:
     options.into.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=parts.find("chromium"), args=_FLAGS)
+        take_offices(browser, options.into)
         if options.url:
             take(browser, options.url, options.into)
             return 0

@@ -13,6 +13,7 @@ from ketang_center.access.database import AccountsFile
 from ketang_center.access.policy import Grant, Role
 from ketang_center.access.scope import Scope
 from ketang_center.access.sessions import Sessions
+from ketang_center.enrolment.book import Book
 from ketang_center.metrics.rollup import Rollup, RollupReader
 from ketang_center.registry.calendars import HOUR_MS, day_starts_ms
 from ketang_center.registry.database import Registry
@@ -254,14 +255,18 @@ def offices(folder: Path):
     """Give what a ``Context`` needs besides figures: accounts, sessions, security log, audit."""
     people = AccountsFile(folder / "accounts.db")
     security, audit = SecurityLog(folder / "security.db"), Audit(folder / "audit.db")
+    book = Book(folder / "enrolment.db")
     try:
         yield {
             "accounts": Accounts(people),
             "sessions": Sessions(people),
             "security": security,
             "audit": audit,
+            "book": book,
+            "data_dir": folder,
         }
     finally:
+        book.close()
         people.close()
         security.close()
         audit.close()

@@ -1,14 +1,9 @@
 """Sign-in by a real OpenID Connect provider, another process: what it vouches for, and attacks."""
 
 import json
-import socket
-import subprocess
-import sys
 import threading
-import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 import httpx
@@ -32,29 +27,6 @@ class Clock:
 
     def __call__(self):
         return self.now_ms
-
-
-@pytest.fixture(scope="module")
-def provider(tmp_path_factory):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    program = Path(sys.executable).with_name("oidc-provider-mock")
-    log = (tmp_path_factory.mktemp("provider") / "log").open("w")
-    process = subprocess.Popen([program, "--port", str(port)], stdout=log, stderr=log)
-    issuer = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(200):
-            try:
-                httpx.get(f"{issuer}/.well-known/openid-configuration")
-                break
-            except httpx.TransportError:
-                time.sleep(0.1)
-        yield issuer
-    finally:
-        process.terminate()
-        process.wait(20)
-        log.close()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from playwright.sync_api import expect, sync_playwright
 from ketang_center.access.policy import Grant, Role
 from ketang_center.access.scope import Scope
 from ketang_center.registry.values import Device, Kind, Level, Unit
+from ketang_center.settings import Oidc
 from ketang_provisioning.ca import ThrowawayAuthority
 from tests.web.seed import PASSWORD, populate, seeded
 from tests.web.serving import serving
@@ -102,6 +103,36 @@ def test_a_wrong_password_keeps_the_name_and_the_focus_is_in_the_password(chromi
     expect(page.locator("[role=alert]")).to_contain_text("账户名与密码不符")
     expect(page.locator("#name")).to_have_value("school")
     assert page.evaluate("document.activeElement.id") == "password"
+
+
+@pytest.mark.chromium
+def test_coming_back_from_the_provider_of_another_site_one_is_signed_in_at_once(
+    chromium, tmp_path, free_port, provider
+):
+    """Strict cookies stay behind on what another site began; the page in between begins anew."""
+    (tmp_path / "secret").write_text("not so secret", "utf-8")
+    oidc = Oidc(
+        issuer=provider,
+        client_id="ketang",
+        client_secret_file=tmp_path / "secret",
+        label="Region sign-in",
+    )
+    with (
+        seeded(tmp_path, demo=False, oidc=oidc) as (context, *_),
+        serving(context, free_port),
+    ):
+        populate(context.accounts)
+        context.accounts.link("school", provider, "s-4711")
+        here = f"http://localhost:{free_port}"
+        page = page_at(chromium)
+        page.goto(f"{here}/devices?q=panel")
+        page.locator("#oidc").click()
+        assert page.url.startswith(provider)
+        page.locator("input[name=sub]").fill("s-4711")
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"{here}/devices?q=panel")
+        expect(page.locator("#nav-account")).to_have_text("School")
+        expect(page.locator("table.list tbody tr").first).to_contain_text("Panel")
 
 
 @pytest.mark.chromium

@@ -17,7 +17,16 @@ from typing import Any
 
 from ketang_agent import VERSION
 from ketang_agent.enrol import verifier
-from ketang_agent.enrol.files import Facts, Place, alone, hand_over, write_facts, write_private
+from ketang_agent.enrol.files import (
+    Facts,
+    Place,
+    alone,
+    hand_over,
+    read_facts,
+    remove,
+    write_facts,
+    write_private,
+)
 from ketang_agent.enrol.talking import Centre, Reply, Unreachable, fetch_trust
 from ketang_contract.enrolment import Issued, binding
 from ketang_contract.errors import BadInput, KetangError
@@ -25,7 +34,7 @@ from ketang_contract.kit import Line, RawKit, SignedKit
 from ketang_contract.serials import is_doubtful
 from ketang_contract.trust import Trust, TrustRefused, read_accepted
 
-_AGAIN_S = 5
+_AGAIN_S, _SOON_S = 5, 1
 _TRANSIENT = frozenset({"too_many", "locked", "queue_full", "bad_nonce", "no_reason"})
 _TO_DO = {
     "unknown_code": "no such code: read it again, letter by letter",
@@ -103,38 +112,91 @@ def enrol(
     """
     clock = clock or Clock()
     with alone(place):
-        if not place.identity.exists() or place.answer.exists() or not place.settings.exists():
-            document, line = _told(place, asking, int(clock.now_s()))
-            reached("trust")
-            if not place.new_key.exists() and not place.answer.exists():
-                write_private(place.new_key, verifier.make_key())
-                reached("key")
-            if not place.answer.exists():
-                answer = _ask(place, asking, line, clock)
-                reached("asked")
-                verifier.check_issued(
-                    answer, place.new_key.read_bytes(), document, int(clock.now_s())
-                )
-                write_private(place.answer, _with_url(answer, line.url))
-                reached("answer")
-            _settle(place, asking.owner, reached)
+        if not _is_whole(place):
+            _complete(place, asking, clock, reached)
+        verifier.drop_served_key(place)
+        hand_over(place, asking.owner)
         return verifier.dates(place.identity.read_bytes()).name
 
 
 def begin_again(place: Place) -> None:
-    """Forget an identity that is of no use any more; the records that wait stay."""
-    for file in (place.settings, place.identity, place.next, place.facts):
-        if file == place.settings and file.exists():
-            file.replace(file.with_suffix(".before"))
-        else:
-            file.unlink(missing_ok=True)
-    place.new_key.unlink(missing_ok=True)
-    place.answer.unlink(missing_ok=True)
+    """Forget an identity that is of no use any more; the records that wait stay.
+
+    The identity goes last: broken off before that, nothing is begun anew.
+
+    Raises:
+        BadInput: an enrolment or a renewal is at work here.
+    """
+    with alone(place):
+        for file in (place.answer, place.new_key, place.next, place.facts):
+            remove(file)
+        if place.settings.exists():
+            place.settings.replace(place.settings.with_suffix(".before"))
+        remove(place.identity)
 
 
-def _told(place: Place, asking: Asking, now_s: int) -> tuple[Trust, Line]:
+def _is_whole(place: Place) -> bool:
+    kept = (place.identity, place.settings, place.facts, place.trust, place.servers)
+    return not place.answer.exists() and all(one.exists() for one in kept)
+
+
+def _complete(place: Place, asking: Asking, clock: Clock, reached: Callable[[str], None]) -> None:
+    """Begin an enrolment, go on with one, or put back a file that was lost."""
+    document, line = _told(place, asking, clock)
+    reached("trust")
+    answered = _answered(place)
+    if answered is None:
+        remove(place.answer)
+        if place.identity.exists() and place.settings.exists():
+            _put_back_facts(place, line.url)
+            return
+        if _take_key(place):
+            reached("key")
+        answer = _ask(place, asking, line, clock)
+        reached("asked")
+        key = place.new_key.read_bytes()
+        answered = verifier.check_issued(answer, key, document, int(clock.now_s())), line.url
+        write_private(place.answer, _with_url(answer, line.url))
+        reached("answer")
+    _settle(place, *answered, reached)
+
+
+def _answered(place: Place) -> tuple[Issued, str] | None:
+    """Return the answer that is kept, if the key it was given to is still here."""
+    try:
+        kept = json.loads(place.answer.read_bytes())
+        issued, url = Issued(**kept["answer"]), str(kept["url"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    files = (one for one in (place.new_key, place.identity) if one.exists())
+    found = any(verifier.belongs(one.read_bytes(), issued.certificate) for one in files)
+    return (issued, url) if found else None
+
+
+def _take_key(place: Place) -> bool:
+    """Put the key that asks in its place; True when that changed anything.
+
+    An identity whose settings were lost asks with its own key, and so gets its own certificate.
+    """
+    if place.identity.exists():
+        write_private(place.new_key, verifier.key_of(place.identity.read_bytes()))
+        return True
+    if place.new_key.exists():
+        return False
+    write_private(place.new_key, verifier.make_key())
+    return True
+
+
+def _put_back_facts(place: Place, url: str) -> None:
+    held = verifier.dates(place.identity.read_bytes())
+    if read_facts(place) is None:
+        facts = Facts(device=held.name, url=url, from_s=held.from_s, until_s=held.until_s)
+        write_facts(place, facts)
+
+
+def _told(place: Place, asking: Asking, clock: Clock) -> tuple[Trust, Line]:
     """Establish whom to believe, and read where to go with which code."""
-    document = _document(place, asking, now_s)
+    document, now_s = _document(place, asking, clock), int(clock.now_s())
     write_private(place.servers, verifier.servers_pem(document, now_s).encode())
     if isinstance(asking.kit, Line):
         return document, asking.kit
@@ -142,15 +204,15 @@ def _told(place: Place, asking: Asking, now_s: int) -> tuple[Trust, Line]:
     return document, Line(said.url, said.code)
 
 
-def _document(place: Place, asking: Asking, now_s: int) -> Trust:
+def _document(place: Place, asking: Asking, clock: Clock) -> Trust:
     """Return the trust document: the one held, or the first that the fingerprint allows."""
     held = place.trust.read_bytes() if place.trust.exists() else None
     if isinstance(asking.kit, SignedKit):
         raws = [asking.kit.trust]
     else:
-        raws = [held] if held is not None else fetch_trust(asking.kit.url)
+        raws = [held] if held is not None else _fetched(asking.kit.url, asking, clock)
     try:
-        document, raw = verifier.accept_trust(raws, asking.fingerprint, held, now_s)
+        document, raw = verifier.accept_trust(raws, asking.fingerprint, held, int(clock.now_s()))
     except TrustRefused as why:
         if held is not None:  # an old stick, or a foreign one: its kit is judged by what is held
             return read_accepted(held)
@@ -158,6 +220,17 @@ def _document(place: Place, asking: Asking, now_s: int) -> Trust:
     if raw != held:
         write_private(place.trust, raw)
     return document
+
+
+def _fetched(url: str, asking: Asking, clock: Clock) -> list[bytes]:
+    until_s = clock.now_s() + asking.patience_s
+    while True:
+        try:
+            return fetch_trust(url)
+        except Unreachable:
+            if clock.now_s() + _AGAIN_S >= until_s:
+                raise
+            clock.sleep(_SOON_S * (0.5 + random.random()))
 
 
 def _ask(place: Place, asking: Asking, line: Line, clock: Clock) -> bytes:
@@ -203,41 +276,39 @@ def _with_url(answer: bytes, url: str) -> bytes:
     return json.dumps({"answer": json.loads(answer), "url": url}).encode()
 
 
-def _settle(place: Place, owner: str, reached: Callable[[str], None]) -> None:
+def _settle(place: Place, issued: Issued, url: str, reached: Callable[[str], None]) -> None:
     """Make everything of the answer that follows from it; done twice, it is done once."""
-    kept = json.loads(place.answer.read_bytes())
-    issued, url = Issued(**kept["answer"]), str(kept["url"])
-    if place.new_key.exists():
-        pair = place.new_key.read_bytes() + issued.certificate.encode()
-        write_private(place.identity, pair)
+    key = place.new_key.read_bytes() if place.new_key.exists() else b""
+    if key and verifier.belongs(key, issued.certificate):
+        write_private(place.identity, key + issued.certificate.encode())
         reached("identity")
     held = verifier.dates(place.identity.read_bytes())
     write_facts(
         place, Facts(device=issued.device, url=url, from_s=held.from_s, until_s=held.until_s)
     )
+    reached("facts")
     write_private(place.settings, _settings(place, issued).encode())
     reached("settings")
-    hand_over(place, owner)
-    place.new_key.unlink(missing_ok=True)
+    remove(place.new_key)
     reached("key gone")
-    place.answer.unlink()
+    remove(place.answer)
     reached("done")
 
 
 def _settings(place: Place, issued: Issued) -> str:
     """Write ``agent.toml``, with what a person had put into one before."""
+    before = _before(place)
     told: dict[str, Any] = {
         "device": issued.device,
         "center_id": issued.center_id,
         "profile": issued.profile,
-        "data_dir": "data",
+        "data_dir": before.get("data_dir", "data"),
         "broker_host": issued.broker_host,
         "broker_port": issued.broker_port,
         "ca": place.servers.name,
         "certificate": place.identity.name,
         "key": place.identity.name,
     }
-    before = _before(place)
     kept = {key: value for key, value in before.items() if key not in told}
     tables = {key: value for key, value in kept.items() if isinstance(value, dict)}
     told |= {key: value for key, value in kept.items() if key not in tables}

@@ -126,11 +126,17 @@ def prepare(folder: Path, owner: str = "") -> Place:
 
 
 def hand_over(place: Place, owner: str) -> None:
-    """Give every file to the service account, which owns the folder."""
+    """Give every file to the service account, which owns the folder.
+
+    It may have put a link there, and we are root: no link is followed.
+    """
     if owner and os.name != "nt":
+        import pwd  # noqa: PLC0415  (not on Windows)
+
+        account = pwd.getpwnam(owner).pw_uid
         for file in place.folder.iterdir():
             if file.is_file() and not file.is_symlink():
-                shutil.chown(file, owner)
+                os.chown(file, account, -1, follow_symlinks=False)
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -142,6 +148,12 @@ def write_private(path: Path, content: bytes) -> None:
         out.flush()
         os.fsync(out.fileno())
     draft.replace(path)
+    _flush_folder(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Take a file away for good: after a loss of power it is not there again."""
+    path.unlink(missing_ok=True)
     _flush_folder(path.parent)
 
 
@@ -157,7 +169,9 @@ def alone(place: Place) -> Iterator[None]:
         return
     import fcntl  # noqa: PLC0415  (not on Windows)
 
-    with (place.folder / ".lock").open("wb") as lock:
+    # Never through a link: the folder is the service account's, and this may be root.
+    how = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
+    with os.fdopen(os.open(place.folder / ".lock", how, 0o600), "wb") as lock:
         deadline = time.monotonic() + _LOCK_S
         while True:
             try:

@@ -11,8 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ketang_agent.enrol import verifier
-from ketang_agent.enrol.files import Facts, Place, alone, read_facts, write_facts, write_private
-from ketang_agent.enrol.talking import Centre, Unreachable
+from ketang_agent.enrol.files import (
+    Facts,
+    Place,
+    alone,
+    read_facts,
+    remove,
+    write_facts,
+    write_private,
+)
+from ketang_agent.enrol.talking import Centre, Unreachable, fetch_trust
 from ketang_contract.enrolment import binding
 from ketang_contract.errors import BadInput, KetangError, Refused
 from ketang_contract.trust import Trust, TrustRefused, read_accepted
@@ -46,14 +54,16 @@ def renew(
         if facts is None:
             raise BadInput(f"{place.folder}: not enrolled")
         held = verifier.dates(place.identity.read_bytes())
+        verifier.drop_served_key(place)
         if (held.from_s, held.until_s) != (facts.from_s, facts.until_s):
             # Power went between the swap of the pair and that of its facts.
             write_facts(place, _facts(facts, held))
             return False
         if place.next.exists():
             return False
+        held_trust = _held_trust(place, facts.url, now_s)
         centre = Centre(facts.url, place.servers.read_text("ascii"))
-        document = _trust(place, centre, now_s)
+        document = _trust(place, held_trust, centre, now_s)
         if not place.new_key.exists():
             write_private(place.new_key, verifier.make_key())
         reached("key")
@@ -61,7 +71,7 @@ def renew(
         reached("asked")
         write_private(place.next, pair)
         reached("next")
-        place.new_key.unlink()
+        remove(place.new_key)
         reached("done")
     return True
 
@@ -79,15 +89,30 @@ def _ask(place: Place, centre: Centre, document: Trust, now_s: int) -> bytes:
     return key + issued.certificate.encode()
 
 
-def _trust(place: Place, centre: Centre, now_s: int) -> Trust:
+def _held_trust(place: Place, url: str, now_s: int) -> bytes:
+    """Return the document held; one that was lost is fetched as the first one was."""
+    if place.trust.exists() and place.servers.exists():
+        return place.trust.read_bytes()
+    if place.trust.exists():
+        document, raw = read_accepted(place.trust.read_bytes()), place.trust.read_bytes()
+    else:
+        root = verifier.fingerprint_in(place.fingerprint.read_text("ascii"))
+        document, raw = verifier.accept_trust(fetch_trust(url), root, None, now_s)
+    write_private(place.servers, verifier.servers_pem(document, now_s).encode())
+    write_private(place.trust, raw)
+    return raw
+
+
+def _trust(place: Place, held: bytes, centre: Centre, now_s: int) -> Trust:
     """Take over a newer trust document; what is held stays where there is none."""
-    held = place.trust.read_bytes()
     try:
         document, raw = verifier.accept_trust(centre.trust(), "", held, now_s)
     except TrustRefused:
         return read_accepted(held)
+    servers = verifier.servers_pem(document, now_s).encode()
+    if servers != place.servers.read_bytes():  # an authority's time may come later than its name
+        write_private(place.servers, servers)
     if raw != held:
-        write_private(place.servers, verifier.servers_pem(document, now_s).encode())
         write_private(place.trust, raw)
     return document
 

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import AttributeOID, NameOID
 
+from ketang_agent.enrol.files import Place, remove
 from ketang_contract import kit, signatures, trust, validate
 from ketang_contract.enrolment import RENEWAL_TYPE, Issued
 from ketang_contract.errors import BadInput, Refused
@@ -109,6 +110,46 @@ def sealed_renewal(payload: bytes, old_pair: bytes) -> bytes:
 def key_name(pair: bytes) -> str:
     """Name a key: SHA-256 of its SubjectPublicKeyInfo, hex."""
     return signatures.key_id(_public(_load(pair).public_key()))
+
+
+def key_of(pair: bytes) -> bytes:
+    """Return the key of a pair alone (PKCS #8, PEM).
+
+    Raises:
+        BadInput: there is none in it.
+    """
+    return _load(pair).private_bytes(
+        _PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def drop_served_key(place: Place) -> None:
+    """Take away a key that stands in a pair already: power went before its file did.
+
+    Asked with again, it would only be given the certificate it has.
+
+    Raises:
+        BadInput: a file holds no key that can be read.
+    """
+    if not place.new_key.exists():
+        return
+    name = key_name(place.new_key.read_bytes())
+    pairs = (one for one in (place.identity, place.next) if one.exists())
+    if any(key_name(one.read_bytes()) == name for one in pairs):
+        remove(place.new_key)
+
+
+def belongs(key: bytes, certificate: str) -> bool:
+    """Tell whether a certificate is this key's.
+
+    Raises:
+        BadInput: the key cannot be read.
+    """
+    try:
+        certified = x509.load_pem_x509_certificate(certificate.encode())
+    except ValueError:
+        return False
+    return certified.public_key() == _load(key).public_key()
 
 
 def check_issued(answer: bytes, key: bytes, document: Trust, now_s: int) -> Issued:

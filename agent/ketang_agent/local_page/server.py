@@ -8,6 +8,7 @@ It answers on 127.0.0.1 (and ::1 where it can). What guards it:
 4. At most eight requests at a time, each over in seconds: a busy page costs the device nothing.
 """
 
+import errno
 import json
 import logging
 import os
@@ -70,24 +71,35 @@ class LocalPage:
     def start(self) -> None:
         """Begin to answer; a port in use is told once and stops nobody."""
         try:
-            first = _Server(("127.0.0.1", self._port), self._desk)
+            first = self._first()
         except OSError as problem:
             log.warning("local_page.none port=%d why=%s", self._port, problem.strerror)
             return
         self._servers = [first]
         port = int(first.server_address[1])
-        with suppress(OSError):  # no IPv6 here, or its port is taken: one address is enough
-            self._servers.append(_Server6(("::1", port), self._desk))
+        if not isinstance(first, _Server6):
+            with suppress(OSError):  # no IPv6 here, or its port is taken: one address is enough
+                self._servers.append(_Server6(("::1", port), self._desk))
         for one in self._servers:
             threading.Thread(
                 target=one.serve_forever, args=(_LOOK_S,), name="ketang-page", daemon=True
             ).start()
-        self.url = f"http://127.0.0.1:{port}/"
+        host = "[::1]" if isinstance(first, _Server6) else "127.0.0.1"
+        self.url = f"http://{host}:{port}/"
         try:
             self._url_file.write_text(f"{self.url}\n", "ascii")
         except OSError as problem:
             log.warning("local_page.url_not_written why=%s", problem.strerror)
         log.info("local_page.open url=%s", self.url)
+
+    def _first(self) -> "_Server":
+        """Open the port on 127.0.0.1, or on ::1 where this machine has no IPv4 at all."""
+        try:
+            return _Server(("127.0.0.1", self._port), self._desk)
+        except OSError as problem:
+            if problem.errno != errno.EADDRNOTAVAIL:
+                raise
+            return _Server6(("::1", self._port), self._desk)
 
     def stop(self) -> None:
         """Answer nobody any more."""

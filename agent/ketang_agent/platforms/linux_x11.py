@@ -136,7 +136,7 @@ def display_number(display: str) -> int:
 
 
 def _connect(number: int) -> socket.socket:
-    path = f"/tmp/.X11-unix/X{number}"  # noqa: S108  (where X servers listen, by convention)
+    path = f"/tmp/.X11-unix/X{number}"  # nosec B108  # noqa: S108  (where X servers listen, by convention)
     stream = socket.socket(socket.AF_UNIX)
     stream.settimeout(_TIMEOUT_S)
     try:

@@ -48,7 +48,7 @@ def sum_of(row: FateRow) -> int:
 def insert(db: sqlite3.Connection, rows: Iterable[FateRow]) -> None:
     """Write rows as they are."""
     db.executemany(
-        f"INSERT INTO fate ({_COLUMNS}, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608  (ours)
+        f"INSERT INTO fate ({_COLUMNS}, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # nosec B608  # noqa: S608  (ours)
         [(*row, sum_of(row)) for row in rows],
     )
 
@@ -138,7 +138,7 @@ def _at(db: sqlite3.Connection, lane: int, first: int) -> FateRow | None:
 
 
 def _rows(db: sqlite3.Connection, where: str, *values: object) -> list[FateRow]:
-    found = db.execute(f"SELECT {_COLUMNS}, sum FROM fate WHERE {where}", values)  # noqa: S608  (ours)
+    found = db.execute(f"SELECT {_COLUMNS}, sum FROM fate WHERE {where}", values)  # nosec B608  # noqa: S608  (ours)
     return [_checked(FateRow(*row), said) for *row, said in found]
 
 

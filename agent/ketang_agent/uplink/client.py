@@ -16,6 +16,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from paho.mqtt import client as paho_client
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, MQTTMessageInfo
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
@@ -70,6 +71,17 @@ class Received:
 
 
 Happening = Connected | Lost | Confirmed | Received
+
+
+def wake_pair() -> tuple[socket.socket, socket.socket]:
+    """Make the two sockets by which paho wakes its thread; its own need an IPv4 loopback."""
+    pair = socket.socketpair()
+    for one in pair:
+        one.setblocking(False)
+    return pair
+
+
+paho_client._socketpair_compat = wake_pair  # noqa: SLF001  (it offers no other way)
 
 
 def tls_context(broker: Broker) -> ssl.SSLContext:

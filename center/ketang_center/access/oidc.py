@@ -18,21 +18,14 @@ from authlib.integrations.starlette_client import OAuth
 from joserfc.errors import JoseError
 from starlette.requests import Request
 
+from ketang_center.access.vouching import NoProvider, NotVouched
 from ketang_center.settings import Oidc
-from ketang_contract.errors import BadInput, KetangError
+from ketang_contract.errors import BadInput
 
 KEPT_MS = 10 * 60_000
 """How long a person may take at the provider."""
 _MOST_FLOWS = 1000
 _PATIENCE_S = 10.0
-
-
-class NoProvider(KetangError):
-    """The provider does not answer, or not as one. Caller: offer the password, try again later."""
-
-
-class NotVouched(KetangError):
-    """The answer that came back is not one the provider gave to this browser's question."""
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
+from starlette.requests import ClientDisconnect
 
 from ketang_center.access.throttle import source_of
 from ketang_center.enrolment.desk import Desk
@@ -42,7 +43,30 @@ _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Strict-Transport-Security": "max-age=31536000",
 }
-_PEM = "application/x-pem-file"
+_PEM, _JSON = "application/x-pem-file", "application/json"
+_SAYS = (
+    "How a device gets its identity, renews it, and learns whom to trust. HTTPS only; no cookie, no"
+    " session. Every answer that is no success names a reason."
+)
+_ENVELOPE = {
+    "title": "Envelope",
+    "description": "A DSSE envelope: what is signed, base64, and who signed it.",
+    "type": "object",
+    "required": ["payload", "payloadType", "signatures"],
+    "properties": {
+        "payload": {"type": "string"},
+        "payloadType": {"type": "string"},
+        "signatures": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["keyid", "sig"],
+                "properties": {"keyid": {"type": "string"}, "sig": {"type": "string"}},
+            },
+        },
+    },
+}
 Answer = Issued | Turned
 
 
@@ -54,33 +78,35 @@ def create_app(desk: Desk, trust: bytes, crl: Callable[[], bytes]) -> FastAPI:
         trust: every version of the trust document, a JSON array.
         crl: gives the revocation lists, PEM.
     """
-    app = FastAPI(title="Ketang enrolment", version="1", docs_url=None, redoc_url=None)
+    app = _bare()
     app.add_api_route(
         enrolment.ENROL,
         _decided(desk.enrol),
         methods=["POST"],
         name="enrol",
-        **_described(enrolment.Application, "application/json"),
+        summary="Ask for an identity.",
+        **_described(BODIES[enrolment.Application].json_schema()),
     )
     app.add_api_route(
         enrolment.RENEW,
         _decided(desk.renew),
         methods=["POST"],
         name="renew",
-        **_described(None, "application/json"),
+        summary="Ask for the next certificate.",
+        **_described(_ENVELOPE),
     )
 
-    @app.get(enrolment.NONCE, response_class=JSONResponse)
+    @app.get(enrolment.NONCE, response_class=JSONResponse, responses=_one(_NONCE))
     async def nonce() -> Response:
         """Give a nonce for one request."""
         return JSONResponse(asdict(Challenge(nonce=desk.nonce())), headers=_HEADERS)
 
-    @app.get(enrolment.TRUST, response_class=JSONResponse)
+    @app.get(enrolment.TRUST, response_class=JSONResponse, name="trust", responses=_one(_TRUST))
     async def the_trust() -> Response:
         """Give the region's trust documents, oldest first; who reads them checks the signatures."""
         return Response(trust, media_type="application/json", headers=_HEADERS)
 
-    @app.get(enrolment.CRL, response_class=Response)
+    @app.get(enrolment.CRL, response_class=Response, name="crl", responses=_one(_LISTS))
     async def the_crl() -> Response:
         """Give the revocation list, for brokers on other machines."""
         return Response(await run_in_threadpool(crl), media_type=_PEM, headers=_HEADERS)
@@ -95,6 +121,19 @@ def create_app(desk: Desk, trust: bytes, crl: Callable[[], bytes]) -> FastAPI:
         )
 
     return app
+
+
+def _bare() -> FastAPI:
+    return FastAPI(
+        title="Ketang enrolment",
+        version="1",
+        description=_SAYS,
+        # Published with the project instead: nothing but the service itself answers here.
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
+    )
 
 
 def _decided(decide: Callable[[bytes, str], Answer]) -> Callable[[Request], Awaitable[Response]]:
@@ -115,40 +154,61 @@ def _decided(decide: Callable[[bytes, str], Answer]) -> Callable[[Request], Awai
 
 
 async def _body(request: Request) -> bytes | None:
-    """Read a body up to the cap; None where it is larger, whatever its header said."""
+    """Read a body up to the cap; None where it is larger, whatever its header said, or cut off."""
     taken = bytearray()
-    async for chunk in request.stream():
-        taken += chunk
-        if len(taken) > MAX_BODY_BYTES:
-            return None
+    try:
+        async for chunk in request.stream():
+            taken += chunk
+            if len(taken) > MAX_BODY_BYTES:
+                return None
+    except ClientDisconnect:
+        return None  # whoever hung up reads no answer
     return bytes(taken)
 
 
-def _described(body: type | None, media: str) -> dict[str, Any]:
+def _described(asked: dict[str, Any]) -> dict[str, Any]:
     """Say in OpenAPI what is taken and answered; the checks are the contract's own."""
-    schema = BODIES[body].json_schema() if body else {"type": "object"}
+    turned = BODIES[Turned].json_schema()
     said = {
-        200: ("The identity.", Issued),
-        202: ("A person has to decide; ask again.", Turned),
-        400: ("Not a request of this kind.", Turned),
-        403: ("No; the reason says why.", Turned),
-        409: ("The key belongs to another device.", Turned),
-        413: ("Too large.", None),
-        429: ("Later; Retry-After says when.", Turned),
-        503: ("Too many wait for a person already.", Turned),
+        200: ("The identity.", BODIES[Issued].json_schema()),
+        202: ("A person has to decide; ask again.", turned),
+        400: ("Not a request of this kind.", turned),
+        403: ("No.", turned),
+        409: ("The key belongs to another device.", turned),
+        413: (f"More than {MAX_BODY_BYTES} bytes.", turned),
+        429: ("Later; Retry-After says when.", turned),
+        503: ("Too many wait for a person already.", turned),
     }
     return {
         "response_class": JSONResponse,
-        "openapi_extra": {
-            "requestBody": {"required": True, "content": {media: {"schema": schema}}}
-        },
+        "openapi_extra": {"requestBody": {"required": True, "content": {_JSON: {"schema": asked}}}},
         "responses": {
-            status: {
-                "description": text,
-                "content": {"application/json": {"schema": BODIES[kind].json_schema()}}
-                if kind
-                else {"application/json": {"schema": {"type": "object"}}},
-            }
-            for status, (text, kind) in said.items()
+            status: _answer(f"{text}{_reasons(status)}", _JSON, schema)
+            for status, (text, schema) in said.items()
         },
     }
+
+
+def _one(answer: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    return {200: answer}
+
+
+def _answer(text: str, media: str, schema: dict[str, Any]) -> dict[str, Any]:
+    headers = {
+        name: {"required": True, "schema": {"type": "string", "const": value}}
+        for name, value in _HEADERS.items()
+    }
+    return {"description": text, "content": {media: {"schema": schema}}, "headers": headers}
+
+
+def _reasons(status: int) -> str:
+    """Name the reasons that a status stands for, as its description's end."""
+    named = [one.value for one in Reason if _STATUS.get(one, 202) == status]
+    return f" Reasons: {', '.join(named)}." if named else ""
+
+
+_NONCE = _answer("A nonce.", _JSON, BODIES[Challenge].json_schema())
+_TRUST = _answer(
+    "Every version, oldest first.", _JSON, {"type": "array", "minItems": 1, "items": _ENVELOPE}
+)
+_LISTS = _answer("Revocation lists (RFC 5280), PEM.", _PEM, {"type": "string"})

@@ -8,10 +8,18 @@ _LOOK_S = 1.0
 
 
 class Bans:
-    """One thread. Asked before every message, so it only looks into the book once a second."""
+    """One thread. Asked before every message, so it only looks into the book once a second.
 
-    def __init__(self, book: Book, monotonic_s: Callable[[], float]) -> None:
-        self._book, self._monotonic_s = book, monotonic_s
+    ``heard`` is told each barred device that was asked for: it is connected still.
+    """
+
+    def __init__(
+        self,
+        book: Book,
+        monotonic_s: Callable[[], float],
+        heard: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._book, self._monotonic_s, self.heard = book, monotonic_s, heard
         self._barred: frozenset[str] = frozenset()
         self._version, self._look_at_s = -1, 0.0
 
@@ -23,4 +31,7 @@ class Bans:
             if version != self._version:
                 self._barred = frozenset(one.device for one in self._book.revocations())
                 self._version = version
-        return device in self._barred
+        barred = device in self._barred
+        if barred:
+            self.heard(str(device))
+        return barred

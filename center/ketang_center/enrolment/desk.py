@@ -90,30 +90,37 @@ class Desk:
         """Decide on an application (JSON); never raises on what a stranger sends."""
         with self._lock:
             now_ms = self._now_ms()
+            try:
+                asked = validate.body(Application, body)
+                self._check_nonce(asked.nonce)
+            except Refused as why:
+                return self._turned(_reason(why), "", source, str(why), now_ms)
             wait = self._held_up(source, now_ms)
             if wait is not None:
                 return wait
+            bound = binding(asked.nonce, asked.code, asked.serial)
             try:
-                asked = validate.body(Application, body)
-                key = self._possessed(asked.csr, asked.nonce, asked.code, asked.serial)
+                key = possessed_key(asked.csr, bound)
             except Refused as why:
-                return self._turned(Reason(_known(why.reason)), "", source, str(why), now_ms)
+                self._failed(source, now_ms)
+                return self._turned(_reason(why), "", source, str(why), now_ms)
             return self._decide(asked, key, source, now_ms)
 
     def renew(self, sealed: bytes, source: str) -> Issued | Turned:
         """Decide on a renewal (DSSE, sealed with the old key)."""
         with self._lock:
             now_ms = self._now_ms()
-            wait = self._held_up(source, now_ms)
-            if wait is not None:
-                return wait
             device = ""
             try:
                 asked, old = self._opened(sealed)
                 device = old.device
-                key = self._possessed(asked.csr, asked.nonce, old.key_id)
+                self._check_nonce(asked.nonce)
+                wait = self._held_up(source, now_ms)
+                if wait is not None:
+                    return wait
+                key = possessed_key(asked.csr, binding(asked.nonce, old.key_id))
             except Refused as why:
-                return self._turned(Reason(_known(why.reason)), device, source, str(why), now_ms)
+                return self._turned(_reason(why), device, source, str(why), now_ms)
             return self._renewed(old, key, source, now_ms)
 
     # Applications.
@@ -264,7 +271,11 @@ class Desk:
     # What both need.
 
     def _held_up(self, source: str, now_ms: int) -> Turned | None:
-        """Turn away who is locked out, and who comes faster than this centre takes devices in."""
+        """Turn away who is locked out, and who comes faster than this centre takes devices in.
+
+        Asked only for a request that is whole and fresh: noise must not use up the schools' turn,
+        nor lock out the address that a school shares.
+        """
         locked_s = self._guesses.locked_s(source, now_ms / 1000)
         if locked_s > 0:
             self._security.note(now_ms, "enrol_locked", "", source)
@@ -275,10 +286,9 @@ class Desk:
             return Turned(reason=Reason.TOO_MANY.value, retry_after_s=int(wait_s) + 1)
         return None
 
-    def _possessed(self, csr: str, nonce: str, *asked: str) -> ec.EllipticCurvePublicKey:
+    def _check_nonce(self, nonce: str) -> None:
         if not self._nonces.holds(nonce, self._now_ms() // 1000):
             raise Refused("bad_nonce", "not ours, or too old")
-        return possessed_key(csr, binding(nonce, *asked))
 
     def _certify(
         self, device: str, key: ec.EllipticCurvePublicKey, name: str, now_ms: int
@@ -310,8 +320,6 @@ class Desk:
     def _turned(self, reason: Reason, who: str, source: str, detail: str, now_ms: int) -> Turned:
         """Say no. The audit log names codes and devices; a stranger could fill it with noise."""
         self._security.note(now_ms, f"enrol_{reason}", who, source, detail)
-        if reason is Reason.BAD_REQUEST:
-            self._failed(source, now_ms)
         if who:
             self._note(who, "enrol_refused", f"{reason} {detail}"[:200], now_ms)
         return Turned(reason=reason.value)
@@ -329,5 +337,5 @@ def _ms(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
-def _known(reason: str) -> str:
-    return reason if reason in set(Reason) else Reason.BAD_REQUEST.value
+def _reason(why: Refused) -> Reason:
+    return Reason(why.reason) if why.reason in set(Reason) else Reason.BAD_REQUEST

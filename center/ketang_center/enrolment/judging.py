@@ -73,11 +73,11 @@ def judge(facts: Facts, *, always_ask: bool) -> Verdict:
         return Turn(Reason.CODE_WITHDRAWN)
     if facts.held:
         return _again(facts, code)
+    if person == APPROVED:  # the code may have run out meanwhile
+        return _approved(facts, code)
     spent = _spent(code, facts.now_ms)
     if spent or person == REFUSED:
         return Turn(spent or Reason.REFUSED_BY_PERSON)
-    if person == APPROVED:
-        return _approved(facts, code)
     return _by_serial(facts, code, always_ask=always_ask)
 
 

@@ -33,9 +33,15 @@ class Offsite:
 
         Raises:
             OSError: the folder is away; what is owed is sent later.
+            BadInput: the file knows more than the book.
         """
         if self._sent is None:
-            self._sent = self._last()
+            last = self._last()
+            if last > rows.version():
+                raise BadInput(
+                    "this centre was put back from a backup: stop it, run: ketang center restored"
+                )
+            self._sent = last
         count = 0
         while lines := rows.journal(self._sent, _LINES):
             with self._path.open("a", encoding="utf-8") as file:

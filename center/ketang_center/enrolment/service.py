@@ -24,12 +24,12 @@ from ketang_center.security import SecurityLog
 from ketang_contract.errors import BadInput, Refused
 from ketang_contract.trust import read_accepted
 from ketang_provisioning import codes
+from ketang_provisioning.brokers import REVOKED
 from ketang_provisioning.certificates import Authority
 from ketang_provisioning.keys import write_private
 
 log = logging.getLogger("ketang.enrolment")
 
-CRL_FILE = "clients.crl"
 _CRL_EVERY_MS = 86_400_000
 _MOST_CONNECTIONS = 512
 
@@ -52,6 +52,15 @@ def load_authorities(settings: Enrolment) -> tuple[Authority, ...]:
     )
 
 
+def load_authority(settings: Enrolment) -> Authority:
+    """Open the authority that makes devices' certificates.
+
+    Raises:
+        BadInput: a file is missing, or the passphrase is wrong.
+    """
+    return load_authorities(settings)[0]
+
+
 def _passphrase(file: Path) -> bytes | None:
     try:
         return file.read_bytes().strip() or None
@@ -71,22 +80,29 @@ class RevocationList:
         self._book, self._authorities, self._files = book, authorities, files
         self._revoked: tuple[str, ...] | None = None
         self._made_ms = 0
+        self._lists = b""
+        self._owed: list[Path] = []
 
     def keep(self, at_ms: int) -> bool:
-        """Make them anew where that is due; true when they were."""
+        """Make them anew where that is due; true when they were.
+
+        Raises:
+            OSError: a file cannot be written; it is tried again, the others are not.
+        """
         revoked = self._book.revoked_certificates(at_ms)
         named = tuple(one.serial for one in revoked)
-        if named == self._revoked and at_ms - self._made_ms < _CRL_EVERY_MS:
-            return False
-        now, number = datetime.fromtimestamp(at_ms / 1000, UTC), self._book.next_crl_number()
-        made = b"".join(
-            one.revocation_list(_entries(one, revoked), now=now, number=number)
-            for one in self._authorities
-        )
-        for file in self._files:
-            write_private(file, made)
-        self._revoked, self._made_ms = named, at_ms
-        return True
+        due = named != self._revoked or at_ms - self._made_ms >= _CRL_EVERY_MS
+        if due:
+            now, number = datetime.fromtimestamp(at_ms / 1000, UTC), self._book.next_crl_number()
+            self._lists = b"".join(
+                one.revocation_list(_entries(one, revoked), now=now, number=number)
+                for one in self._authorities
+            )
+            self._revoked, self._made_ms, self._owed = named, at_ms, list(self._files)
+        while self._owed:
+            write_private(self._owed[0], self._lists)
+            self._owed.pop(0)
+        return due
 
 
 def _entries(
@@ -111,7 +127,7 @@ class EnrolmentService:
         self.security = SecurityLog(data_dir / "security.db")
         authorities = load_authorities(settings)
         self.authority = authorities[0]
-        files = (data_dir / CRL_FILE, *([settings.crl] if settings.crl else []))
+        files = (data_dir / REVOKED, *([settings.crl] if settings.crl else []))
         self.revocation_list = RevocationList(self.book, authorities, files)
         self.desk = Desk(
             self.book,
@@ -157,7 +173,7 @@ class EnrolmentService:
     def _config(self) -> uvicorn.Config:
         settings = self._settings
         app = create_app(
-            self.desk, trust_documents(settings.trust), (self._data_dir / CRL_FILE).read_bytes
+            self.desk, trust_documents(settings.trust), (self._data_dir / REVOKED).read_bytes
         )
         config = uvicorn.Config(
             app,

@@ -5,6 +5,7 @@ sent again by its device, so no broker queue can delay a record unseen or fill a
 """
 
 import logging
+import socket
 import sqlite3
 import ssl
 import threading
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from paho.mqtt import client as paho_client
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
@@ -41,6 +43,17 @@ MOST_WAITING_BYTES = 64 << 20
 is sent with QoS 0 has none."""
 _MESSAGE_BYTES = 1024
 """What a message costs besides its payload."""
+
+
+def _wake_pair() -> tuple[socket.socket, socket.socket]:
+    """Make the two sockets by which paho wakes its thread; its own need an IPv4 loopback."""
+    pair = socket.socketpair()
+    for one in pair:
+        one.setblocking(False)
+    return pair
+
+
+paho_client._socketpair_compat = _wake_pair  # noqa: SLF001  (it offers no other way)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +125,14 @@ class Subscriber:
             self._stopping = True
             self._bell.notify_all()
 
+    def say(self, topic: str, payload: bytes) -> None:
+        """Publish to a device, QoS 1. From any thread."""
+        self._client.publish(topic, payload, qos=1)
+
+    def show_new_identity(self) -> None:
+        """Read our certificate anew; the next connection shows it. From any thread."""
+        self._context.load_cert_chain(self._ear.certificate_file, self._ear.key_file)
+
     def _take_in_the_end(self, worker: Worker, group: Sequence[tuple[MQTTMessage, int]]) -> None:
         """Take a group in; while the disk refuses, it waits unacknowledged, and the rest behind it.
 
@@ -177,9 +198,9 @@ class Subscriber:
         client = Client(
             CallbackAPIVersion.VERSION2, client_id=ear.name, clean_session=True, manual_ack=True
         )
-        context = ssl.create_default_context(cafile=str(ear.ca_file))
-        context.load_cert_chain(ear.certificate_file, ear.key_file)
-        client.tls_set_context(context)
+        self._context = ssl.create_default_context(cafile=str(ear.ca_file))
+        self.show_new_identity()
+        client.tls_set_context(self._context)
         client.max_inflight_messages_set(200)
         client.reconnect_delay_set(1, 5)
         client.on_connect = self._on_connect

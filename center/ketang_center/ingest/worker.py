@@ -222,14 +222,15 @@ class Worker:
     def _bury(self, message: Message, why: Refused) -> list[Reply]:
         """Keep what can never be accepted, and name the frame so that its sender stops."""
         self.counts.refused += 1
-        self._tell(f"ingest_{why.reason}", "", message)
         control = self.store.control
         with control.transaction():
             control.bury(message.topic, why.reason, str(why), message.payload, message.received_ms)
         try:
             upward = topics.parse(message.topic)
         except Refused:
+            self._tell(f"ingest_{why.reason}", "", message)
             return []
+        self._tell(f"ingest_{why.reason}", upward.device, message)
         if upward.channel != topics.BATCH:
             return []
         return [

@@ -146,7 +146,7 @@ class Rollup:
                     lesson_spans_ms(calendars.get(school), day),
                 )
                 self._db.execute(
-                    f"INSERT INTO day VALUES ({marks})",  # noqa: S608  (question marks)
+                    f"INSERT INTO day VALUES ({marks})",  # nosec B608  # noqa: S608  (question marks)
                     [getattr(made, column) for column in _COLUMNS],
                 )
 

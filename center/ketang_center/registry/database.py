@@ -177,13 +177,13 @@ class Registry:
             raise BadInput(f"{device}: ends before it begins")
         with self._transaction():
             later = self._db.execute(
-                f"SELECT min(from_ms) FROM {table} WHERE device = ? AND from_ms > ?",  # noqa: S608  (one of two names above)
+                f"SELECT min(from_ms) FROM {table} WHERE device = ? AND from_ms > ?",  # nosec B608  # noqa: S608  (one of two names above)
                 (device, from_ms),
             ).fetchone()[0]
             if later is not None and (until_ms is None or until_ms > later):
                 until_ms = later
             self._db.execute(
-                f"UPDATE {table} SET until_ms = ? WHERE device = ? AND from_ms < ?"  # noqa: S608  (as above)
+                f"UPDATE {table} SET until_ms = ? WHERE device = ? AND from_ms < ?"  # nosec B608  # noqa: S608  (as above)
                 " AND (until_ms IS NULL OR until_ms > ?)",
                 (from_ms, device, from_ms, from_ms),
             )

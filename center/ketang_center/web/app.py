@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from fastapi import FastAPI, Request
@@ -15,17 +16,31 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ketang_center.access import policy
 from ketang_center.access.door import Door
-from ketang_center.access.oidc import Provider
 from ketang_center.access.passwords import Busy
 from ketang_center.access.scope import OutOfScope, SchoolsOwn
 from ketang_center.view_values import Context
-from ketang_center.web import account_pages, audit_pages, own_pages, pages, sign_in
+from ketang_center.web import (
+    account_pages,
+    audit_pages,
+    clone_pages,
+    code_pages,
+    decision_pages,
+    enrolment_pages,
+    own_pages,
+    pages,
+    security_pages,
+    sign_in,
+    upload_pages,
+)
 from ketang_center.web.csrf import Visits
 from ketang_center.web.gate import Gate
 from ketang_center.web.live import Hub
 from ketang_center.web.render import problem
 from ketang_center.web.text import LANGUAGES
 from ketang_center.web.visitor import context_of, refused, visitor_of
+
+if TYPE_CHECKING:
+    from ketang_center.access.oidc import Provider
 
 _STATIC = Path(__file__).parent / "static"
 _YEAR_S = 365 * 86400
@@ -60,7 +75,8 @@ def create_app(context: Context) -> FastAPI:
     )
     app.state.context, app.state.hub = context, hub
     app.state.door = Door(context.accounts, context.audit, context.security, context.clock)
-    app.state.provider = Provider(context.oidc) if context.oidc else None
+    app.state.provider = _provider(context)
+    app.state.uploads = upload_pages.Uploads(context.clock)
     app.state.chain = audit_pages.Chain(context.audit, context.clock)
     app.mount("/static", StaticFiles(directory=_STATIC), name="static")
     for router in _ROUTERS:
@@ -72,6 +88,15 @@ def create_app(context: Context) -> FastAPI:
     app.add_middleware(Gate, visits=Visits())
     app.add_middleware(_Dress)
     return app
+
+
+def _provider(context: Context) -> "Provider | None":
+    if context.oidc is None:
+        return None
+    # Authlib and an HTTP client are loaded where a provider is configured, and nowhere else.
+    from ketang_center.access.oidc import Provider  # noqa: PLC0415
+
+    return Provider(context.oidc)
 
 
 async def _health() -> PlainTextResponse:
@@ -113,6 +138,12 @@ _ROUTERS = (
     own_pages.router,
     account_pages.router,
     audit_pages.router,
+    enrolment_pages.router,
+    decision_pages.router,
+    code_pages.router,
+    upload_pages.router,
+    security_pages.router,
+    clone_pages.router,
 )
 """A new room of pages is one router here; the gate stands before it without being told."""
 _HANDLERS: dict[int | type[Exception], Callable[[Request, Exception], Awaitable[HTMLResponse]]] = {

@@ -1,7 +1,7 @@
 """In front of every page: who asks, is it his own doing, and is it small enough.
 
-Plain ASGI, so that no route can be added past it. Order: the host, the size of the body, the
-origin, the session, the form token. What is open to everybody is listed here and nowhere else.
+Plain ASGI, so that no route can be added past it. Order: the host, the session, the size of the
+body, the origin, the form token. What is open to everybody is listed here and nowhere else.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ketang_center.access.policy import Actor, Grant, Role
+from ketang_center.access.policy import NOBODY, Actor, Grant, Role
 from ketang_center.access.throttle import source_of
 from ketang_center.registry.values import Level
 from ketang_center.settings import is_loopback
@@ -40,7 +40,7 @@ MACHINES: tuple[str, ...] = ()
 """Doors of devices, with ``/`` at their end: they carry no cookie and prove themselves otherwise,
 so there is no session and no form token; size is limited all the same."""
 MOST_BYTES = 64 << 10
-LARGER: dict[str, int] = {}
+LARGER: dict[str, int] = {"/enrolment/upload": 2 << 20}
 """Paths whose bodies may be larger, with how many bytes: uploads."""
 _BEFORE_NEW_PASSWORD = ("/account", "/account/password", "/sign-out", "/static/", "/healthz")
 _BODY_S = 30.0
@@ -63,20 +63,19 @@ class Gate:
         if _strange_host(request):
             await PlainTextResponse("unknown host", 421)(scope, receive, send)
             return
-        body: bytes | None = b""
-        if request.method not in SAFE:
-            try:
-                body = await _body(request)
-            except ClientDisconnect:
-                return
+        plain = under(request.url.path, (*MACHINES, "/static/", "/healthz"))
+        dress = _as_it_is if plain else self._recognise(request)
+        try:
+            body = await _body(request) if request.method not in SAFE else b""
+        except ClientDisconnect:
+            return
         if body is None:
             refused(request, "oversized", request.url.path)
             await problem(request, "oversized", 413)(scope, receive, send)
             return
-        if under(request.url.path, MACHINES) or under(request.url.path, ("/static/", "/healthz")):
+        if plain:
             await self._app(scope, _replay(body, receive), send)
             return
-        dress = self._recognise(request)
         answer = await self._turned_away(Request(scope, _replay(body, receive)))
         await (answer or self._app)(scope, _replay(body, receive), dress(send))
 
@@ -139,6 +138,10 @@ def under(path: str, places: tuple[str, ...]) -> bool:
     return any(path == one or (one.endswith("/") and path.startswith(one)) for one in places)
 
 
+def _as_it_is(send: Send) -> Send:
+    return send
+
+
 def _state(scope: Scope) -> dict[str, object]:
     state: dict[str, object] = scope.setdefault("state", {})
     return state
@@ -182,7 +185,10 @@ def _to_sign_in(request: Request) -> Response:
 
 async def _body(request: Request) -> bytes | None:
     """Read a body, counting as it comes; None when it is too large or too slow."""
-    most = LARGER.get(request.url.path, MOST_BYTES)
+    visitor, path = visitor_of(request), request.url.path
+    # What a stranger sends is thrown away, so he may send no more than any form needs.
+    larger = visitor.actor != NOBODY or under(path, MACHINES)
+    most = LARGER.get(path, MOST_BYTES) if larger else MOST_BYTES
     said = request.headers.get("content-length", "0")
     if not said.isdecimal() or int(said[:20]) > most:
         return None

@@ -10,6 +10,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ketang_center import enrolment_views
 from ketang_center.access import policy
 from ketang_center.access.policy import Action
 from ketang_center.access.scope import OutOfScope
@@ -39,6 +40,9 @@ class Place:
 MENU = (
     Place("/", "overview", Action.VIEW, keeps_day=True),
     Place("/devices", "devices", Action.VIEW, below="/device", keeps_day=True),
+    Place("/enrolment", "enrolment", Action.VIEW, below="/enrolment"),
+    Place("/clones", "clones", Action.DECIDE_CLONES, below="/clones"),
+    Place("/security", "security", Action.SEE_SECURITY),
     Place("/accounts", "accounts", Action.ACCOUNTS, below="/accounts"),
     Place("/audit", "audit", Action.AUDIT),
     Place("/definitions", "definitions"),
@@ -98,6 +102,7 @@ def render(request: Request, template: str, status: int = 200, **values: Any) ->
         visitor=visitor,
         csrf=visitor.csrf,
         menu=_menu(tree, visitor, known=scope is not None),
+        waiting=enrolment_views.waiting_for(context.book, tree, visitor.actor),
         offices=_offices(tree, visitor, demo=context.demo),
         link=link,
         here=request.url.path,

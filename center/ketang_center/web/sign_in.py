@@ -1,6 +1,6 @@
 """Signing in, by password or by the region's provider, and out."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Form, Request
@@ -8,11 +8,14 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from ketang_center.access.accounts import Account
 from ketang_center.access.door import UNKNOWN, Door, Locked, NotLetIn
-from ketang_center.access.oidc import NoProvider, NotVouched, Provider
 from ketang_center.access.scope import OutOfScope
+from ketang_center.access.vouching import NoProvider, NotVouched
 from ketang_center.web.csrf import cookie_of, set_cookie
 from ketang_center.web.render import problem, render
 from ketang_center.web.visitor import audit, context_of, visitor_of
+
+if TYPE_CHECKING:
+    from ketang_center.access.oidc import Provider
 
 router = APIRouter(default_response_class=HTMLResponse)
 _MOST_NEXT = 2000
@@ -125,7 +128,7 @@ async def back(request: Request) -> Response:
     return answer
 
 
-def _provider(request: Request) -> Provider:
+def _provider(request: Request) -> "Provider":
     provider: Provider | None = request.app.state.provider
     if provider is None or context_of(request).demo:
         raise OutOfScope("oidc")

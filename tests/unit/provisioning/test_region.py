@@ -39,7 +39,6 @@ LOCKED = {
 }
 OPEN = {
     "center/center.key",
-    "center/center_ingest.key",
     "center/kit.key",
     "center/command.key",
     "center/tuf-snapshot.key",
@@ -193,7 +192,9 @@ def test_the_centre_can_open_what_it_needs_with_the_paths_of_its_settings(made):
         "url",
         "broker_host",
         "broker_port",
+        "crl",
     ]
+    assert (center / enrolment["crl"]).is_file()
     assert (enrolment["port"], enrolment["url"]) == (8443, "https://center.example:8443")
     assert enrolment["fingerprint"] == (made / "installer/root.fingerprint").read_text().strip()
     passphrase = (center / enrolment["clients_ca_passphrase_file"]).read_bytes().strip()

@@ -35,7 +35,7 @@ def run(*words):
 
 
 def test_only_sub_commands_that_are_here_are_listed_and_each_has_its_two_functions():
-    named = re.findall(r"^    (\w+) +", run("--help").stdout, re.MULTILINE)
+    named = re.findall(r"^    (\w+)(?: |$)", run("--help").stdout, re.MULTILINE)
     assert named == command.available()
     for name in named:
         module = importlib.import_module(f"ketang_cli.{name}")
