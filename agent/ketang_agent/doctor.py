@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ketang_agent.enrol.files import Place
+from ketang_agent.enrol.matters import matter
 from ketang_agent.settings import OccupancySettings, Settings
 from ketang_contract.errors import BadInput
 from ketang_profiles import profile
@@ -139,6 +141,9 @@ def _files(settings: Settings, now: datetime) -> Iterator[Check]:
     if missing:
         return
     yield Check("certificate files", Verdict.FINE, "are there")
+    trouble = matter(Place(broker.certificate_file.parent), int(now.timestamp()))
+    if trouble:
+        yield Check("identity", Verdict.WRONG, *trouble.split("; ", 1))
     yield from _expiry([broker.ca_file, broker.certificate_file], now)
 
 

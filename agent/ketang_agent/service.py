@@ -197,7 +197,8 @@ class Service:
 
         self._sender = Sender(spool, settings.device, settings.center_id)
         self._measured_at = 0
-        self._link = Link(spool, self._sender, settings.device, connect, self._version)
+        heard = self._credentials.heard
+        self._link = Link(spool, self._sender, settings.device, connect, self._version, heard=heard)
         self._link.session = self._session
 
     def _poll(self, now: Instant) -> None:
@@ -300,11 +301,9 @@ class Service:
     def _renew(self, now: Instant) -> None:
         """Fetch the next certificate when it is time, and try it at a connection of its own."""
         link = self._link
-        if link is not None and link.connected:
-            self._credentials.connected()
-            if self._credentials.untried:
-                link.begin_anew(now)
-        self._credentials.step(now.wall_ms / 1000)
+        if link is not None and link.connected and self._credentials.untried:
+            link.begin_anew(now)
+        self._credentials.step(now.wall_ms / 1000, now.boottime_ms / 1000)
 
     def _tidy(self, now: Instant) -> None:
         try:

@@ -144,12 +144,13 @@ def _took_s(came: list[dict[str, Any]], began_s: float) -> float:
 def _kept(region: EnrollRegion) -> dict[str, Any]:
     """Read what the centre holds of it afterwards."""
     with Book(region.data_dir / "enrolment.db") as book:
-        certificates, used = book.latest_certificates(), sum(one.used for one in book.codes())
+        claimed = [one for one in book.assets() if book.certificates_of(one.device)]
+        used = sum(one.used for one in book.codes())
     log = SecurityLog(region.data_dir / "security.db")
     turned_back = log.count("enrol_too_many")
     log.close()
     return {
-        "certificates": len(certificates),
+        "certificates": len(claimed),
         "uses_of_the_code": used,
         "rows": harness.count_rows(region.data_dir),
         "turned_back": turned_back,

@@ -66,14 +66,44 @@ class Case:
     boots: tuple[BootSeen, ...]
 
 
-def cases(reading: StoreReader, *, only_open: bool = False) -> list[Case]:
-    """Return the cases, the latest first; reads every row kept of their devices."""
-    rulings = [one for one in reading.rulings() if not only_open or one.decided_ms is None]
+def cases(
+    reading: StoreReader, devices: Collection[str] | None = None, *, only_open: bool = False
+) -> list[Case]:
+    """Return the cases of these devices, or all, the latest first.
+
+    Reads every row kept of their devices: slow.
+    """
+    rulings = [
+        one
+        for one in reading.rulings()
+        if (not only_open or one.decided_ms is None) and (devices is None or one.device in devices)
+    ]
     told = {device: _Told(reading.rows_of(device)) for device in {one.device for one in rulings}}
     return [
         _case(one, reading.boots(one.device), told[one.device])
         for one in sorted(rulings, key=lambda one: -one.no)
     ]
+
+
+def undecided(reading: StoreReader, device: str, admitted: Collection[str]) -> Case:
+    """Return the open case of a device, which has these boots.
+
+    Raises:
+        BadInput: there is no open case of the device, or it has no such boot.
+    """
+    open_case = next(iter(cases(reading, [device], only_open=True)), None)
+    if open_case is None:
+        raise BadInput(f"device {device!r}: no case waits for a decision")
+    strange = sorted(set(admitted) - _known(reading, open_case))
+    if strange:
+        listed = ", ".join(one.boot_id for one in open_case.boots)
+        raise BadInput(f"device {device!r} has no boot {strange[0]!r}: it has {listed}")
+    return open_case
+
+
+def _known(reading: StoreReader, case: Case) -> set[str]:
+    heard = {one.boot_id for one in reading.boots(case.device)}
+    return heard | {one.boot_id for one in case.boots}
 
 
 def decide(
@@ -96,15 +126,7 @@ def decide(
     Raises:
         BadInput: there is no open case of the device, or it has no such boot.
     """
-    open_case = next((one for one in cases(reading, only_open=True) if one.device == device), None)
-    if open_case is None:
-        raise BadInput(f"device {device!r}: no case waits for a decision")
-    known = {one.boot_id for one in reading.boots(device)}
-    known |= {one.boot_id for one in open_case.boots}
-    strange = sorted(set(admitted) - known)
-    if strange:
-        listed = ", ".join(one.boot_id for one in open_case.boots)
-        raise BadInput(f"device {device!r} has no boot {strange[0]!r}: it has {listed}")
+    known = _known(reading, undecided(reading, device, admitted))
     control = reading.control
     with control.transaction():
         done = control.db.execute(
@@ -122,7 +144,7 @@ def decide(
         if not done.rowcount:
             raise BadInput(f"device {device!r}: another person decided meanwhile")
         control.note_change(device, "clone", now_ms)
-    return next(one for one in cases(reading) if one.device == device)
+    return cases(reading, [device])[0]
 
 
 class _Told:

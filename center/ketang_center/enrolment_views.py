@@ -28,6 +28,8 @@ FROM (SELECT a.school, a.kind, a.claimed_ms, b.device AS out,
 GROUP BY school, kind
 """
 _FEW_SCHOOLS = 100
+RENEWALS = frozenset({Reason.EXPIRED_TOO_LONG, Reason.SUPERSEDED})
+"""Why a renewal waits: approved, the device goes on under the id it has."""
 _OF_SCHOOL = """
 SELECT a.device, max(c.until_ms), b.at_ms
 FROM asset a LEFT JOIN certificate c ON c.device = a.device AND c.revoked_ms IS NULL
@@ -118,7 +120,7 @@ class Plan:
     @property
     def fixed(self) -> bool:
         """Whether it can be no other asset: a renewal keeps the id it has."""
-        return self.waiting.reason is Reason.EXPIRED_TOO_LONG
+        return self.waiting.reason in RENEWALS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +225,7 @@ def plans(
 
 def _plan(book: Book, tree: Tree, one: Waiting, now_ms: int, typed: str | None) -> Plan:
     matching = book.asset_of(one.device) if one.device else None
-    if one.reason is Reason.EXPIRED_TOO_LONG:
+    if one.reason in RENEWALS:
         asset = matching
     elif typed is None:
         # What the device told is only a suggestion here: a person looks at it before it counts.
@@ -236,7 +238,7 @@ def _plan(book: Book, tree: Tree, one: Waiting, now_ms: int, typed: str | None) 
     fault = None
     if asset is None:
         fault = Fault.UNKNOWN if wanted else Fault.NAME_ONE
-    renews = one.reason is Reason.EXPIRED_TOO_LONG
+    renews = one.reason in RENEWALS
     out = asset is not None and book.is_barred(asset.device)
     claimed = asset is not None and asset.claimed_ms is not None
     return Plan(

@@ -1,7 +1,9 @@
 """The security log: what was refused, how often, from where. Six months, and bounded.
 
 One line for each minute, kind, name and source, with a count: a flood of refusals costs a few
-lines, and the count stays true. Source addresses live here and nowhere else (PRIVACY rule 5).
+lines, and the count stays true. Source addresses live here and nowhere else (PRIVACY rule 5). From
+the day before yesterday back there is one line for each day, kind, name and source, and a thousand
+a day: some 200,000 lines in all, whoever knocks.
 """
 
 import sqlite3
@@ -10,9 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _MINUTE_MS = 60_000
+_DAY, _HOUR = 1440, 60
+"""Minutes."""
 _KEPT_MS = 183 * 86_400_000
 _MOST_A_MINUTE = 500
 """Different lines in one minute; what comes on top is counted together under no name."""
+_MOST_A_DAY, _MOST_OF_OLD_DAY = 10_000, 1_000
+"""The same for a day; there it is counted by the hour, later by the day."""
 _TEXT = 200
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS happening (
@@ -22,6 +28,17 @@ CREATE TABLE IF NOT EXISTS happening (
 CREATE TABLE IF NOT EXISTS total (
   what TEXT PRIMARY KEY, count INTEGER NOT NULL, last_ms INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS mark (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+_SUMMED = """
+WITH named AS (
+  SELECT what, who, source, sum(count) AS n, max(last_ms) AS last_ms, max(detail) AS detail
+  FROM happening WHERE minute >= ? AND minute < ? GROUP BY what, who, source),
+of_kind AS (
+  SELECT *, row_number() OVER (PARTITION BY what ORDER BY n DESC, who, source) AS place FROM named),
+placed AS (SELECT *, row_number() OVER (ORDER BY place, what) <= ? AS kept FROM of_kind)
+SELECT what, iif(kept, who, '') AS whose, iif(kept, source, '') AS whence, sum(n), max(last_ms),
+  max(iif(kept, detail, ''))
+FROM placed GROUP BY what, whose, whence
 """
 
 
@@ -89,6 +106,8 @@ class SecurityLog:
             ).fetchone()
             if lines >= _MOST_A_MINUTE:
                 key, detail = (key[0], "", ""), ""
+            if self._lines_of_day(minute) >= _MOST_A_DAY:
+                minute, key, detail = minute - minute % _HOUR, (key[0], "", ""), ""
         self._db.execute(
             "INSERT INTO happening VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
             " count = count + excluded.count, last_ms = excluded.last_ms,"
@@ -152,8 +171,48 @@ class SecurityLog:
             self._db.execute("INSERT OR REPLACE INTO mark VALUES (?, ?)", (name, value))
 
     def forget(self, now_ms: int) -> None:
-        """Drop what is older than six months (PRIVACY rule 12); the totals stay."""
+        """Drop what is older than six months (PRIVACY rule 12), and sum up what is days old.
+
+        The totals stay.
+        """
+        yesterday = now_ms // _MINUTE_MS // _DAY - 1
         with self._lock:
             self._db.execute(
                 "DELETE FROM happening WHERE minute < ?", ((now_ms - _KEPT_MS) // _MINUTE_MS,)
             )
+            days = self._db.execute(
+                f"SELECT DISTINCT minute / {_DAY} FROM happening"  # nosec B608  # noqa: S608  (a number of ours)
+                f" WHERE minute % {_DAY} <> 0 AND minute < ?",
+                (yesterday * _DAY,),
+            ).fetchall()
+            for (day,) in days:
+                self._sum_up(day)
+
+    def _lines_of_day(self, minute: int) -> int:
+        first = minute - minute % _DAY
+        (lines,) = self._db.execute(
+            "SELECT count(*) FROM happening WHERE minute >= ? AND minute < ?", (first, first + _DAY)
+        ).fetchone()
+        return int(lines)
+
+    def _sum_up(self, day: int) -> None:
+        """Make one line of each name in a day; what is over the cap is counted under no name.
+
+        Of each kind those that came most often keep their names, and no kind takes all the room.
+        """
+        first = day * _DAY
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            rows = self._db.execute(_SUMMED, (first, first + _DAY, _MOST_OF_OLD_DAY)).fetchall()
+            self._db.execute(
+                "DELETE FROM happening WHERE minute >= ? AND minute < ?", (first, first + _DAY)
+            )
+            self._db.executemany(
+                "INSERT INTO happening VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [(first, *row) for row in rows],
+            )
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise

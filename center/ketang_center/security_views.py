@@ -1,10 +1,12 @@
 """The security situation: what was refused, what stands out, who was thrown out.
 
 The log knows no units. Who looks after the whole tree sees all of it; others see the lines whose
-name is a device, a code or an account of theirs, and of nobody else.
+name is theirs. What a name is, the kind of the line tells: an account that somebody calls like
+another's device takes no line of that device away, and gives him none.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +18,7 @@ from ketang_center.access import policy
 from ketang_center.access.policy import Action, Actor
 from ketang_center.enrolment.book import Book
 from ketang_center.enrolment.values import Revocation
-from ketang_center.security import Happening, Tally
+from ketang_center.security import Happening, SecurityLog, Tally
 from ketang_center.view_values import Context
 from ketang_provisioning.brokers import REVOKED
 
@@ -40,6 +42,7 @@ BREAK_INS = frozenset(
     }
 )
 _PREFIX = "broker_"
+_OF_ACCOUNTS = frozenset({"csrf", "forbidden", "oversized"})
 _END = b"-----END X509 CRL-----"
 """One list follows another in the file, one of each authority."""
 
@@ -107,67 +110,102 @@ class Situation:
     thrown_out: tuple[ThrownOut, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """What the security log held at a moment. ``named``: kind, name, how often, last ms."""
+
+    named: tuple[tuple[str, str, int, int], ...]
+    tallies: tuple[Tally, ...]
+    recent: tuple[Happening, ...]
+
+
+def read_log(context: Context, now_ms: int) -> Log:
+    """Read what the page needs. Slow after a flood: for a thread that nobody waits for.
+
+    On a connection of its own, so that no refusal waits to be noted meanwhile.
+    """
+    if context.data_dir is None:
+        return _read(context.security, now_ms - DAY_MS)
+    with closing(SecurityLog(context.data_dir / "security.db")) as log:
+        return _read(log, now_ms - DAY_MS)
+
+
+def _read(log: SecurityLog, since_ms: int) -> Log:
+    return Log(
+        named=tuple(log.named(since_ms)),
+        tallies=tuple(log.tallies(since_ms)),
+        recent=tuple(log.recent(LOOKED_AT)),
+    )
+
+
 def kind_of(what: str) -> str:
     """Return the kind of refusal a line is filed under: brokers' kinds bear no prefix."""
     return what.removeprefix(_PREFIX)
 
 
-def situation(context: Context, actor: Actor) -> Situation:
+def situation(context: Context, actor: Actor, log: Log) -> Situation:
     """Gather what an actor may see of the security situation."""
-    tree, now_ms = context.registry.tree(), context.clock()
-    whole = policy.everywhere(actor, Action.SEE_SECURITY, tree)
-    mine = _Mine(context, actor)
-    named = context.security.named(now_ms - DAY_MS)
-    seen = [one for one in named if whole or mine.holds(one[1])]
+    whole = policy.everywhere(actor, Action.SEE_SECURITY, context.registry.tree())
     if whole:
-        tallies = context.security.tallies(now_ms - DAY_MS)
-        lines = context.security.recent(LOOKED_AT)
+        seen, tallies, lines = log.named, list(log.tallies), log.recent
+        is_mine: Callable[[str], bool] = _anything
     else:
-        tallies = _summed(seen)
-        lines = [one for one in context.security.recent(LOOKED_AT) if mine.holds(one.who)][
-            :MOST_LINES
-        ]
+        mine = _mine(context, actor)
+        seen = tuple(one for one in log.named if mine.holds(one[0], one[1]))
+        lines = tuple(one for one in log.recent if mine.holds(one.what, one.who))
+        tallies, is_mine = _summed(seen), mine.devices.__contains__
     return Situation(
         whole=whole,
         points=tuple(_points(context, actor, tallies)),
         tallies=tuple(tallies),
         lines=tuple(_joined(lines)[:MOST_LINES]),
-        thrown_out=tuple(_thrown_out(context, mine.holds, seen, whole=whole)),
+        thrown_out=tuple(_thrown_out(context, is_mine, seen)),
     )
 
 
+def _anything(_: str) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Mine:
-    """Whose line a line is; each name is looked up once."""
+    """The names of the actor's own, each kind apart; read at once, not line by line."""
 
-    def __init__(self, context: Context, actor: Actor) -> None:
-        self._context, self._actor = context, actor
-        self._tree, self._now_ms = context.registry.tree(), context.clock()
-        self._known: dict[str, bool] = {}
+    devices: frozenset[str]
+    codes: frozenset[str]
+    accounts: frozenset[str]
 
-    def holds(self, name: str) -> bool:
-        """Tell whether a name is of a device, code or account of the actor's alone.
+    def holds(self, what: str, name: str) -> bool:
+        """Tell whether a line of this kind under this name is the actor's."""
+        if what in _OF_ACCOUNTS or what.startswith("login_"):
+            return name in self.accounts
+        if what.startswith("enrol_"):
+            return name in self.codes or name in self.devices
+        return name in self.devices
 
-        One that is several of these is his only when each of them is.
-        """
-        if name not in self._known:
-            units = set(self._units(name)) if name else set()
-            self._known[name] = bool(units) and all(
-                policy.may(self._actor, Action.SEE_SECURITY, self._tree, one) for one in units
-            )
-        return self._known[name]
 
-    def _units(self, name: str) -> Iterator[str]:
-        context = self._context
-        if there := context.registry.school_of(name, self._now_ms):
-            yield there
-        if context.book is not None:
-            if asset := context.book.asset_of(name):
-                yield asset.school
-            if code := context.book.code_named(name):
-                yield code.school
-        if account := context.accounts.get(name):
+def _mine(context: Context, actor: Actor) -> _Mine:
+    tree, now_ms = context.registry.tree(), context.clock()
+    schools = {one.id for one in enrolment_views.schools(tree, actor, Action.SEE_SECURITY)}
+    stands = context.registry.schools_at(now_ms)
+    mine = {device for device, school in stands.items() if school in schools}
+    codes: frozenset[str] = frozenset()
+    if context.book is not None:
+        assets = context.book.rows.table("SELECT device, school FROM asset")
+        # One that stands elsewhere by now belongs to where it stands.
+        mine |= {device for device, school in assets if stands.get(device, school) in schools}
+        codes = frozenset(one.id for one in context.book.codes() if one.school in schools)
+    return _Mine(
+        devices=frozenset(mine),
+        codes=codes,
+        accounts=frozenset(
+            one.name
+            for one in context.accounts.all()
             # One without a grant belongs to nobody below the top.
-            yield from [one.unit for one in account.grants] or [""]
+            if one.grants
+            and all(policy.may(actor, Action.SEE_SECURITY, tree, has.unit) for has in one.grants)
+        ),
+    )
 
 
 def _summed(named: Iterable[tuple[str, str, int, int]]) -> list[Tally]:
@@ -231,10 +269,8 @@ def _points(context: Context, actor: Actor, tallies: Iterable[Tally]) -> list[Po
 
 def _thrown_out(
     context: Context,
-    mine: Callable[[str], bool],
+    is_mine: Callable[[str], bool],
     named: Iterable[tuple[str, str, int, int]],
-    *,
-    whole: bool,
 ) -> list[ThrownOut]:
     book, now_ms = context.book, context.clock()
     if book is None:
@@ -248,7 +284,7 @@ def _thrown_out(
     for one in book.revocations()[:LOOKED_AT]:
         if len(found) == MOST_THROWN_OUT:
             break
-        if whole or mine(one.device):
+        if is_mine(one.device):
             found.append(
                 ThrownOut(
                     revocation=one,

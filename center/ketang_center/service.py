@@ -57,10 +57,12 @@ class Center:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         folder = settings.data_dir
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(folder)
         self._security = SecurityLog(folder / "security.db")
         self._book = Book(folder / "enrolment.db")
-        self._bans = Bans(self._book, time.monotonic)
+        self._books = [self._book, *(Book(folder / "enrolment.db") for _ in range(2))]
+        """The console's, ingest's and the warden's: none of them waits for another's page."""
+        self._bans = Bans(self._books[1], time.monotonic)
         self._subscriber = Subscriber(
             settings.ear, folder, security=self._security, barred=self._bans
         )
@@ -83,7 +85,8 @@ class Center:
             log.warning("center.was_restored lines=%d epoch=%d", found.lines, found.epoch)
         with ExitStack() as stack:
             stack.callback(self._security.close)
-            stack.callback(self._book.close)
+            for book in self._books:
+                stack.callback(book.close)
             enrolment = self._enrolment(stack)
             context = stack.enter_context(self._context())
             warden = Warden(self._duties(enrolment), _now_ms, time.monotonic)
@@ -139,6 +142,7 @@ class Center:
             self._settings.enrolment, self._settings.data_dir, center_id(self._settings)
         )
         stack.callback(service.close)
+        service.heal()
         with suppress(OSError):  # the warden tries again, and tells
             service.revocation_list.keep(_now_ms())
         return service
@@ -148,7 +152,13 @@ class Center:
         duties = [Duty("security_log", _DAY_S, self._security.forget)]
         if enrolment is not None:
             evictor = Evictor(
-                ear, self._book, enrolment.authority, self._security, self._subscriber.say
+                ear,
+                self._books[2],
+                enrolment.authority,
+                self._security,
+                self._subscriber.say,
+                monotonic_s=time.monotonic,
+                connected=self._connected,
             )
             self._bans.heard = evictor.heard
             duties.append(Duty("revocation_list", _LOOK_S, enrolment.revocation_list.keep))
@@ -161,12 +171,29 @@ class Center:
         if settings.broker_refusals is not None:
             porch = Porch(settings.broker_refusals, self._security)
             duties.append(Duty("broker_refusals", _LOOK_S, porch.keep))
-        folder, offsite = settings.offsite, offsite_of(settings)
-        if offsite is not None:
-            duties.append(Duty("offsite", _OFFSITE_S, lambda _: offsite.send(self._book.rows)))
-        if folder is not None:
-            duties.append(Duty("audit_head", _HOUR_S, lambda at_ms: self._send_head(folder, at_ms)))
-        return duties
+        return [*duties, *self._distant_duties(enrolment)]
+
+    def _distant_duties(self, enrolment: EnrolmentService | None) -> list[Duty]:
+        """What goes to the folder on another machine, which may hang."""
+        folder, offsite = self._settings.offsite, offsite_of(self._settings)
+        if folder is None:
+            return []
+        head = Duty("audit_head", _HOUR_S, lambda at_ms: self._send_head(folder, at_ms), True)
+        if offsite is None or enrolment is None:
+            return [head]
+
+        def send(_: int) -> None:
+            came_back = offsite.came_back
+            with Book(self._settings.data_dir / "enrolment.db") as book:
+                offsite.send(book.rows)
+            if offsite.came_back != came_back:
+                enrolment.heal()
+
+        return [Duty("offsite", _OFFSITE_S, send, True), head]
+
+    def _connected(self, devices: list[str]) -> set[str]:
+        with StoreReader(self._settings.data_dir) as reading:
+            return {one.device for one in reading.presence(devices) if one.connected}
 
     def _send_head(self, folder: Path, at_ms: int) -> None:
         with closing(Audit(self._settings.data_dir / "audit.db")) as audit:
@@ -246,6 +273,21 @@ class Center:
                 enrolment=settings.enrolment,
                 data_dir=folder,
             )
+
+
+def _make_private(folder: Path) -> None:
+    """Make the centre's folder, for its own account alone.
+
+    Raises:
+        BadInput: others may read it, and this account cannot change that.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.stat().st_mode & 0o077:
+            folder.chmod(0o700)
+            log.warning("center.made_private folder=%s others could read it", folder)
+    except OSError as problem:
+        raise BadInput(f"{folder}: {problem.strerror}; the centre needs it alone, 0700") from None
 
 
 def _now_ms() -> int:

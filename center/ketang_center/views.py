@@ -213,17 +213,6 @@ def _cells(hours: Iterable[Hour], day: date) -> dict[int, Cell]:
     }
 
 
-def visible_devices(context: Context, scope: Scope) -> frozenset[str]:
-    """Return the devices whose connection and faults the viewer may follow live."""
-    now_ms = context.clock()
-    tree = context.registry.tree()
-    return frozenset(
-        one.device.id
-        for one in context.registry.in_service(now_ms, now_ms + 1)
-        if tree.holds(scope.root, one.school) and scope.sees_connection_of(one.device)
-    )
-
-
 def _fleet(context: Context, tree: Tree, top: str, day: date) -> _Fleet:
     start_ms, now_ms = day_starts_ms(day), context.clock()
     mine = {one.id for one in tree.walk(top)}

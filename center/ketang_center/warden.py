@@ -1,7 +1,9 @@
 """The warden's rounds: what has to happen in time whoever looks or not.
 
-Each duty is tried on its own and told once when it begins to fail and once when it works again: a
-folder that is away must not keep a revocation from reaching the broker.
+Each duty is tried on its own and told once when it begins to fail and once when it works again. A
+folder on another machine can hang for ever, and must not keep a revocation from reaching the
+broker: duties that ``may_hang`` make their rounds in a thread of their own, which nobody waits for
+long.
 """
 
 import logging
@@ -15,6 +17,7 @@ from ketang_contract.errors import KetangError
 log = logging.getLogger("ketang.warden")
 
 _LOOK_S = 0.5
+_JOIN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,7 @@ class Duty:
     name: str
     every_s: float
     do: Callable[[int], object]
+    may_hang: bool = False
 
 
 class Warden:
@@ -36,22 +40,36 @@ class Warden:
         monotonic_s: Callable[[], float],
     ) -> None:
         self._now_ms, self._monotonic_s = now_ms, monotonic_s
-        self._due_s = dict.fromkeys(duties, 0.0)
+        self._duties = tuple(duties)
         self._failing: set[str] = set()
         self._stopping = threading.Event()
 
     def run(self) -> None:
         """Make rounds."""
-        while not self._stopping.is_set():
-            for duty, due_s in self._due_s.items():
-                if self._monotonic_s() >= due_s:
-                    self._try(duty)
-                    self._due_s[duty] = self._monotonic_s() + duty.every_s
-            self._stopping.wait(_LOOK_S)
+        apart = [one for one in self._duties if one.may_hang]
+        other = threading.Thread(
+            target=self._make_rounds, args=(apart,), name="ketang-warden-apart", daemon=True
+        )
+        if apart:
+            other.start()
+        self._make_rounds([one for one in self._duties if not one.may_hang])
+        if apart:
+            other.join(_JOIN_S)
+            if other.is_alive():
+                log.warning("warden.left_behind duties=%s", ",".join(one.name for one in apart))
 
     def stop(self) -> None:
         """Let the duty at hand finish. Signal-safe."""
         self._stopping.set()
+
+    def _make_rounds(self, duties: Sequence[Duty]) -> None:
+        due_s = dict.fromkeys(duties, 0.0)
+        while not self._stopping.is_set():
+            for duty in duties:
+                if self._monotonic_s() >= due_s[duty]:
+                    self._try(duty)
+                    due_s[duty] = self._monotonic_s() + duty.every_s
+            self._stopping.wait(_LOOK_S)
 
     def _try(self, duty: Duty) -> None:
         try:

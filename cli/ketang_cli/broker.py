@@ -4,20 +4,20 @@ import argparse
 import json
 import logging
 import os
+from contextlib import ExitStack
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ketang_contract.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ketang_provisioning.broker_check import Finding
-    from ketang_provisioning.certificates import Authority
 
 _FILES = ("broker.pem", "broker.key", "clients-ca.pem", "clients.crl")
+_DOES_NOT_HOLD, _NOT_TRIED = 1, 3
+"""Exit statuses of ``check``."""
 _WORDS = {True: "holds", False: "DOES NOT HOLD", None: "not tried"}
 
 
@@ -46,6 +46,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     config.add_argument(
         "--own-host", default="::1", metavar="ADDRESS", help="NATS: the loopback, 127.0.0.1 or ::1"
     )
+    config.add_argument(
+        "--crl",
+        type=Path,
+        metavar="FILE",
+        help="the revocation list that the centre replaces; the region's own unless told",
+    )
+    config.add_argument(
+        "--refusals",
+        type=Path,
+        metavar="FILE",
+        help="whom the broker refused, for the centre to read; else it lies beside the rest",
+    )
     run_it = actions.add_parser("run", help="run the broker, and count whom it refuses")
     run_it.add_argument("--config", type=Path, required=True, metavar="DIR")
     check = actions.add_parser("check", help="try forbidden things at a running broker")
@@ -53,11 +65,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument(
         "--crl", type=Path, metavar="FILE", help="the broker's revocation list, to try it"
     )
+    check.add_argument(
+        "--allow-untried", action="store_true", help="exit with 0 although something was not tried"
+    )
     check.add_argument("--json", action="store_true", help="one JSON object a line")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do the chosen action; ``check`` returns 1 when something does not hold.
+    """Do the chosen action; ``check`` returns 1 when something does not hold, 3 if untried.
 
     Raises:
         BadInput: what is missing or wrong, in one line.
@@ -80,11 +95,11 @@ def _configure(options: argparse.Namespace) -> int:
 
     place = _find_region(options.region)
     certificate, key, ca_file, crl = (place / name for name in _FILES)
+    crl = (options.crl or crl).resolve()
     identity = Identity(ca_file, certificate, key)
     out = options.out.resolve()
-    for port in (options.port, options.own_port):
-        if not 0 < port < 1 << 16:
-            raise BadInput(f"port {port}: 1 to 65535")
+    _check_apart(out, crl)
+    _check_reach(options)
     if options.kind == "nats":
         if len(options.host) != 1:
             raise BadInput("--host: NATS listens on one address; :: means IPv6 and IPv4 to it")
@@ -114,10 +129,40 @@ def _configure(options: argparse.Namespace) -> int:
             str(key),
             options.own_host,
             options.own_port,
+            refusals=str(options.refusals.resolve()) if options.refusals else "",
         ),
     )
     print(f"{file}\nstart it with: ketang broker run --config {out}")
     return 0
+
+
+def _check_reach(options: argparse.Namespace) -> None:
+    if not _is_loopback(options.own_host):
+        raise BadInput(
+            f"--own-host: {options.own_host[:60]!r}; only the loopback, ::1 or 127.0.0.1"
+        )
+    for port in (options.port, options.own_port):
+        if not 0 < port < 1 << 16:
+            raise BadInput(f"port {port}: 1 to 65535")
+
+
+def _check_apart(out: Path, crl: Path) -> None:
+    """Refuse to let the broker's own copy of the list be the file that the centre replaces."""
+    from ketang_provisioning import brokers
+
+    own = out / brokers.REVOKED
+    if own.resolve() == crl.resolve() or (own.exists() and crl.exists() and own.samefile(crl)):
+        raise BadInput(
+            f"--out {out}: there lies the list that the centre replaces ({crl}), and the broker's"
+            " own copy has the same name; name another folder"
+        )
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def _find_region(region: Path) -> Path:
@@ -133,7 +178,11 @@ def _owner(key: Path) -> str:
         return ""
     import pwd
 
-    return pwd.getpwuid(key.stat().st_uid).pw_name
+    owner = key.stat().st_uid
+    try:
+        return pwd.getpwuid(owner).pw_name
+    except KeyError:
+        raise BadInput(f"{key}: belongs to account {owner}, which has no name here") from None
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -143,6 +192,7 @@ def _check(options: argparse.Namespace) -> int:
     from ketang_provisioning.broker_probe import Address
     from ketang_provisioning.broker_scene import Place
     from ketang_provisioning.ca import Identity
+    from ketang_provisioning.trial_revocation import TrialRevocation
 
     chosen = settings.read(options.settings)
     enrolment = chosen.enrolment
@@ -150,46 +200,23 @@ def _check(options: argparse.Namespace) -> int:
         raise BadInput(f"{options.settings}: needs [enrolment]: probes want certificates")
     authorities = load_authorities(enrolment)
     crl = options.crl or enrolment.crl
-    place = Place(
-        Address(chosen.ear.host, chosen.ear.port),
-        chosen.ear.ca_file,
-        Identity(chosen.ear.ca_file, enrolment.certificate, enrolment.key),
-        (lambda serial: revoke(crl, authorities, serial)) if crl else None,
-    )
-    found = broker_check.run(place, authorities[0])
+    with ExitStack() as stack:
+        trial = stack.enter_context(TrialRevocation(crl, authorities)) if crl else None
+        place = Place(
+            Address(chosen.ear.host, chosen.ear.port),
+            chosen.ear.ca_file,
+            Identity(chosen.ear.ca_file, enrolment.certificate, enrolment.key),
+            trial.revoke if trial else None,
+        )
+        found = broker_check.run(place, authorities[0])
     for one in found:
         print(json.dumps(asdict(one)) if options.json else _line(one))
-    return 0 if all(one.held is not False for one in found) else 1
+    if any(one.held is False for one in found):
+        return _DOES_NOT_HOLD
+    untried = any(one.held is None for one in found)
+    return _NOT_TRIED if untried and not options.allow_untried else 0
 
 
 def _line(one: "Finding") -> str:
     todo = f"; {one.todo}" if one.todo else ""
     return f"{_WORDS[one.held]:14} {one.name}: {one.seen}{todo}"
-
-
-def revoke(crl: Path, authorities: "Sequence[Authority]", serial: int) -> None:
-    """Add a probe's certificate to the lists; the centre's next ones leave it out again.
-
-    Raises:
-        BadInput: the file cannot be read, or holds lists of other authorities.
-    """
-    from ketang_provisioning import revocations
-    from ketang_provisioning.certificates import SLOW_CLOCK
-    from ketang_provisioning.keys import write_private
-
-    try:
-        held = revocations.read(
-            crl.read_bytes(), [one.certificate for one in authorities], str(crl)
-        )
-        now = datetime.now(UTC)
-        # a second later than those held: times in a list are whole seconds
-        made = max(now, held.made + SLOW_CLOCK + timedelta(seconds=1))
-        again = [
-            one.revocation_list(
-                [(each, now) for each in (*held.serials, serial)], now=made, number=held.number + 1
-            )
-            for one in authorities
-        ]
-        write_private(crl, b"".join(again))
-    except OSError as problem:
-        raise BadInput(f"{crl}: {problem.strerror}") from None

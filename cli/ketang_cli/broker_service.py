@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 
+from ketang_cli.broker_fetch import Fetcher
 from ketang_cli.broker_process import BrokerProcess, Rounds, Start, Watch
 from ketang_cli.local_broker import REFUSALS, Kind, find_broker
 from ketang_contract.errors import BadInput
@@ -40,6 +41,9 @@ class Settings:
         certificate: the broker's own, and its ``key``.
         own_host: where NATS takes its doorkeeper, and nobody else.
         own_port: the same.
+        refusals: whom the broker refused, for the centre to read; empty: beside ``broker.toml``.
+        crl_url: where to fetch the list from, once a minute, on another machine than the centre's.
+        servers_ca: authorities of servers, to know the centre by; with ``crl_url``.
     """
 
     kind: str
@@ -49,12 +53,15 @@ class Settings:
     key: str
     own_host: str = "::1"
     own_port: int = 4222
+    refusals: str = ""
+    crl_url: str = ""
+    servers_ca: str = ""
 
 
 def write(folder: Path, settings: Settings) -> None:
     """Write them beside the broker's configuration."""
     # a JSON string of printable text is a TOML basic string
-    lines = [f"{key} = {json.dumps(value)}" for key, value in asdict(settings).items()]
+    lines = [f"{key} = {json.dumps(value)}" for key, value in asdict(settings).items() if value]
     head = "# Made by: ketang broker config. Run it with: ketang broker run --config FOLDER"
     (folder / BROKER_TOML).write_text("\n".join([head, *lines, ""]), "utf-8")
 
@@ -67,6 +74,11 @@ def read(folder: Path) -> Settings:
     """
     said = read_table(folder / BROKER_TOML)
     said.allow(*Settings.__dataclass_fields__)
+    url = said.text("crl_url", "", most=MAX_PATH)
+    if url and not url.startswith("https://"):
+        raise said.wrong("crl_url", "has to begin with https://")
+    if ("crl_url" in said) != ("servers_ca" in said):
+        raise said.wrong("crl_url", "crl_url and servers_ca belong together")
     return Settings(
         kind=said.one_of("kind", Kind),
         crl=str(folder / said.text("crl", most=MAX_PATH)),
@@ -75,6 +87,9 @@ def read(folder: Path) -> Settings:
         key=str(folder / said.text("key", most=MAX_PATH)),
         own_host=said.text("own_host", "::1"),
         own_port=said.integer("own_port", 1, MOST_PORT, 4222),
+        refusals=str(folder / said.text("refusals", REFUSALS, most=MAX_PATH)),
+        crl_url=url,
+        servers_ca=str(folder / said.text("servers_ca", most=MAX_PATH)) if url else "",
     )
 
 
@@ -87,10 +102,17 @@ class BrokerService:
         self._waits = False
         kind = Kind(settings.kind)
         self._watch = Watch(
-            lines_of(kind), RefusalFile(folder / REFUSALS), lambda line: log.warning("%s", line)
+            lines_of(kind),
+            RefusalFile(Path(settings.refusals)),
+            lambda line: log.warning("%s", line),
         )
         self._revocations = Revocations(
             Path(settings.crl), Path(settings.clients_ca), folder / brokers.REVOKED
+        )
+        self._fetcher = (
+            Fetcher(settings.crl_url, Path(settings.servers_ca), Path(settings.crl))
+            if settings.crl_url
+            else None
         )
         self._doorkeeper: Doorkeeper | None = None
         environment: dict[str, str] = {}
@@ -115,6 +137,9 @@ class BrokerService:
         """
         for one in (signal.SIGTERM, signal.SIGINT):
             signal.signal(one, self._on_signal)
+        if self._fetcher:
+            self._fetcher.fetch()  # the first list; without one nobody may come in
+            self._fetcher.start()
         self._rounds.start()
         if self._doorkeeper:
             self._doorkeeper.start()
@@ -132,6 +157,8 @@ class BrokerService:
         if self._doorkeeper:
             self._doorkeeper.stop()
         self._rounds.stop()
+        if self._fetcher:
+            self._fetcher.stop()
         if not asked:
             log.error("broker.ended status=%s; its last lines stand above", status)
         return 0 if asked else 1

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ketang_cli import center_accounts, center_clones
+from ketang_cli import center_accounts, center_clones, center_units
 
 if TYPE_CHECKING:
     from ketang_center.settings import Settings
@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         one.add_argument("--settings", type=Path, required=True, metavar="CENTER.TOML")
     center_accounts.add_arguments(actions)
     center_clones.add_actions(actions)
+    center_units.add_actions(actions)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -40,6 +41,8 @@ def run(options: argparse.Namespace) -> int:
         return center_accounts.run(options)
     if options.action == "clones":
         return center_clones.run(options)
+    if options.action == "units":
+        return center_units.run(options)
     from ketang_center import service, settings
 
     chosen = settings.read(options.settings)

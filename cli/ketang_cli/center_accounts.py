@@ -8,7 +8,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -112,41 +112,44 @@ def _add(books: _Books, options: argparse.Namespace) -> None:
 
     name, grants = name_of(options.name), _grants(books, options)
     password, hashed = _password(name, from_stdin=options.password_stdin)
+    books.accounts.free_name(name, options.display)
+    for one in grants:
+        books.note("account_added", f"{name} {one.role}", one.unit)
     books.accounts.add(
         name, options.display, hashed, must_change=not options.password_stdin, at_ms=_now_ms()
     )
     for one in grants:
         books.accounts.grant(name, one)
-        books.note("account_added", f"{name} {one.role}", one.unit)
     _tell(name, password)
 
 
 def _grant(books: _Books, options: argparse.Namespace) -> None:
     account = _account(books, options.name)
-    for one in _grants(books, options):
+    for one in _grants(books, options, account.grants):
+        done = "account_revoked" if options.revoke else "account_granted"
+        books.note(done, f"{account.name} {one.role}", one.unit)
         if options.revoke:
             books.accounts.revoke(account.name, one)
         else:
             books.accounts.grant(account.name, one)
-        done = "account_revoked" if options.revoke else "account_granted"
-        books.note(done, f"{account.name} {one.role}", one.unit)
     books.sessions.mark(account.name)
 
 
 def _reset(books: _Books, options: argparse.Namespace) -> None:
     account = _account(books, options.name)
     password, hashed = _password(account.name, from_stdin=options.password_stdin)
+    books.note("account_reset", account.name, _unit(account))
     books.accounts.set_password(account.name, hashed, must_change=not options.password_stdin)
     books.sessions.end_all(account.name)
-    books.note("account_reset", account.name)
     _tell(account.name, password)
 
 
 def _disable(books: _Books, options: argparse.Namespace) -> None:
     account = _account(books, options.name)
+    done = "account_enabled" if options.undo else "account_disabled"
+    books.note(done, account.name, _unit(account))
     books.accounts.set_disabled(account.name, disabled=not options.undo)
     books.sessions.end_all(account.name)
-    books.note("account_enabled" if options.undo else "account_disabled", account.name)
 
 
 def _list(books: _Books, _: argparse.Namespace) -> None:
@@ -189,7 +192,16 @@ def _account(books: _Books, typed: str) -> "Account":
     return found
 
 
-def _grants(books: _Books, options: argparse.Namespace) -> "list[Grant]":
+def _unit(account: "Account") -> str:
+    """The unit an act on an account is filed under, for those who may read the audit there."""
+    return account.grants[0].unit if account.grants else ""
+
+
+def _grants(
+    books: _Books, options: argparse.Namespace, held: "Sequence[Grant]" = ()
+) -> "list[Grant]":
+    """Return the roles that were asked for, on a unit there is, and not at odds with ``held``."""
+    from ketang_center.access import policy
     from ketang_center.access.policy import Grant, Role
     from ketang_center.registry.database import Registry
     from ketang_center.registry.values import Level
@@ -197,14 +209,20 @@ def _grants(books: _Books, options: argparse.Namespace) -> "list[Grant]":
     with Registry(books.folder / "registry.db") as registry:
         tree = registry.tree()
     unit = options.unit
-    if not getattr(options, "revoke", False) and (
-        unit not in tree or tree[unit].level is Level.ROOM
-    ):
+    wanted = [Grant(Role(role), unit) for role in dict.fromkeys(options.role)]
+    if getattr(options, "revoke", False):
+        return wanted
+    if unit not in tree or tree[unit].level is Level.ROOM:
         known = ", ".join(one.id for one in tree.roots()) or "none: load the region first"
         raise BadInput(
             f"--unit: no region, city, county or school {unit!r} is registered; the top is {known}"
         )
-    return [Grant(Role(role), unit) for role in dict.fromkeys(options.role)]
+    if any(policy.clashes(tree, (*held, *wanted), one) for one in wanted):
+        raise BadInput(
+            f"{options.name}: one account cannot both publish and approve on {unit}, or above or"
+            " below it; give one of the two to another account"
+        )
+    return wanted
 
 
 def _password(name: str, *, from_stdin: bool) -> tuple[str, str]:

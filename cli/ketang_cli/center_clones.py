@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ketang_center.clones import Case
+    from ketang_center.store.reading import StoreReader
 
 WHO = "console"
 """How a case names who decided at the machine itself; the audit log does too."""
@@ -33,22 +34,20 @@ def add_actions(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         required=True,
         choices=("same", "revoke"),
         help="same: one machine goes on under this id, and boots heard from now on count;"
-        " revoke: they do not, and both machines must enrol anew",
+        " revoke: the id is thrown out for ever, and both machines must enrol anew",
     )
     for one in (listing, decide):
         one.add_argument("--settings", type=Path, required=True, metavar="CENTER.TOML")
 
 
 def run(options: argparse.Namespace) -> int:
-    """List cases, or decide one; the id's certificates are revoked by another command.
+    """List cases, or decide one; an id that ends is thrown out first.
 
     Raises:
-        BadInput: there is no open case of the device, or it has no such boot.
+        BadInput: there is no open case of the device, it has no such boot, or nobody knows it.
     """
     from ketang_center import clones, settings
-    from ketang_center.access.audit import Audit
     from ketang_center.store.reading import StoreReader
-    from ketang_center.store.sightings import Future
 
     folder = settings.read(options.settings).data_dir
     with StoreReader(folder) as reading:
@@ -56,14 +55,36 @@ def run(options: argparse.Namespace) -> int:
             for one in clones.cases(reading, only_open=options.open):
                 print(_as_json(one))
             return 0
-        now_ms = time.time_ns() // 10**6
-        decided = clones.decide(
-            reading, options.device, options.admit, Future(options.then), by=WHO, now_ms=now_ms
-        )
-        with closing(Audit(folder / "audit.db")) as audit:
-            audit.note(now_ms, WHO, "clone_decided", f"{options.device} {options.then}")
-        print(_as_json(decided))
+        print(_as_json(_decide(reading, folder, options)))
     return 0
+
+
+def _decide(reading: "StoreReader", folder: Path, options: argparse.Namespace) -> "Case":
+    from ketang_center import clones
+    from ketang_center.access.audit import Audit
+    from ketang_center.enrolment.book import Book
+    from ketang_center.enrolment.office import Office, Why
+    from ketang_center.enrolment_views import school_of
+    from ketang_center.registry.database import Registry
+    from ketang_center.store.sightings import Future
+
+    device, future, now_ms = options.device, Future(options.then), _now_ms()
+    clones.undecided(reading, device, options.admit)
+    with (
+        Registry(folder / "registry.db") as registry,
+        Book(folder / "enrolment.db") as book,
+        closing(Audit(folder / "audit.db")) as audit,
+    ):
+        unit = school_of(book, registry, device, now_ms)
+        if future is Future.REVOKE:
+            # First, for a crash between the two leaves a case that still asks.
+            Office(book, registry, audit, _now_ms).throw_out(device, Why.CLONE, WHO)
+        audit.note(now_ms, WHO, "clone_decided", f"{device} {future.value}", unit)
+    return clones.decide(reading, device, options.admit, future, by=WHO, now_ms=now_ms)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 10**6
 
 
 def _as_json(case: "Case") -> str:

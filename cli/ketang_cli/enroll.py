@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,18 @@ if TYPE_CHECKING:
     from ketang_contract.kit import RawKit
 
 FOLDER = Path("/etc/ketang")
+_CODE = (
+    "a code, with --url; - reads it from standard input, where no list of processes shows it;"
+    " without it, a terminal is asked"
+)
+_MOST_TYPED = 200
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare where the code comes from, and what this device is."""
     given = parser.add_mutually_exclusive_group()
     given.add_argument("--kit", metavar="KIT", help="a kit's folder, .zip, or line of a QR code")
-    given.add_argument("--code", metavar="XXXX-XXXX-XXXX", help="a code; needs --url")
+    given.add_argument("--code", metavar="XXXX-XXXX-XXXX", help=_CODE)
     parser.add_argument("--url", help="the centre's enrolment service, https://HOST[:PORT]")
     parser.add_argument(
         "--dir", type=Path, default=FOLDER, help=f"where the identity is kept ({FOLDER})"
@@ -33,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--wait", type=float, default=300.0, metavar="SECONDS", help="for a person or a busy centre"
     )
     parser.add_argument(
-        "--again", action="store_true", help="forget the identity there is, and get a new one"
+        "--again",
+        action="store_true",
+        help="get a new identity for the one there is, which stays until then",
     )
     parser.add_argument("--json", action="store_true")
 
@@ -44,19 +52,18 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         KetangError: what is wrong and what to do, in one line.
     """
-    from ketang_agent.enrol import enrolling, files
+    from ketang_agent.enrol import enrolling, files, machine
 
     place = files.prepare(options.dir, options.owner)
-    if options.again:
-        enrolling.begin_again(place)
     serial = options.serial
     asking = enrolling.Asking(
         kit=_kit(options),
         fingerprint=enrolling.read_fingerprint(place, options.root),
-        serial=enrolling.serial_of_this_machine() if serial is None else serial,
+        serial=machine.serial_of_this_machine() if serial is None else serial,
         asset=options.asset,
         owner=options.owner,
         patience_s=options.wait,
+        again=options.again,
     )
     device = enrolling.enrol(place, asking)
     if options.json:
@@ -69,6 +76,15 @@ def run(options: argparse.Namespace) -> int:
 def _kit(options: argparse.Namespace) -> "RawKit":
     if options.kit:
         return kit.open_kit(options.kit)
-    if not options.code or not options.url:
+    if not options.url or not (options.code or sys.stdin.isatty()):
         raise BadInput("name --kit KIT, or --code XXXX-XXXX-XXXX with --url https://HOST:PORT")
-    return kit.Line(kit.center_url(options.url), kit.normalise_code(options.code))
+    return kit.Line(kit.center_url(options.url), kit.normalise_code(_code(options.code)))
+
+
+def _code(given: str | None) -> str:
+    """Return the code of the command line, or read one line for it."""
+    if given and given != "-":
+        return given
+    if sys.stdin.isatty():
+        print("Code: ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline(_MOST_TYPED)

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 Language = Literal["zh", "en"]
 _MAX_PASSPHRASE = 256
+_MOST_CLIENT_DAYS = 397
+"""As long as the centre makes its own (``own_identity``)."""
+_MOST_SERVER_DAYS = 3650
+"""Ten years, as long as an authority."""
 
 
 def add_actions(actions: Any) -> None:
@@ -184,7 +188,7 @@ def _passphrases(path: Path) -> dict[str, str]:
 
 def _print_passphrases(passphrases: Mapping[str, str], *, zh: bool) -> None:
     print(
-        "口令只显示这一次，不保存在任何地方："
+        "密钥口令只显示这一次，不保存在任何地方："
         if zh
         else "The passphrases, shown this once and kept nowhere:"
     )
@@ -198,9 +202,11 @@ def _status(options: argparse.Namespace) -> int:
 
     if not options.folder.is_dir():
         raise BadInput(f"{options.folder}: no such folder")
-    now = datetime.now(UTC)
-    found = expiry.survey(options.folder)
-    if not found:
+    now, unreadable = datetime.now(UTC), list[str]()
+    found = expiry.survey(options.folder, unreadable.append)
+    for line in unreadable:
+        print(line, file=sys.stderr)
+    if not found and not unreadable:
         raise BadInput(f"{options.folder}: holds no certificate and no trust document")
     chosen = language(options)
     if options.json:
@@ -209,7 +215,7 @@ def _status(options: argparse.Namespace) -> int:
     else:
         for one in found:
             print(_line(one, now, chosen))
-    return 1 if any(one.is_pressing(now) for one in found) else 0
+    return 1 if unreadable or any(one.is_pressing(now) for one in found) else 0
 
 
 def _as_object(one: "Ending", now: datetime, chosen: Language) -> dict[str, Any]:
@@ -224,7 +230,7 @@ def _as_object(one: "Ending", now: datetime, chosen: Language) -> dict[str, Any]
         "renews_itself": one.renewal in expiry.BY_ITSELF,
         "due": one.due.isoformat(),
         "pressing": one.is_pressing(now),
-        "do": _TO_DO[one.renewal][chosen == "en"],
+        "do": _to_do(one, chosen),
     }
 
 
@@ -235,15 +241,22 @@ def _line(one: "Ending", now: datetime, chosen: Language) -> str:
     mark = "!" if one.is_pressing(now) else " "
     left, day = one.days_left(now), f"{one.ends:%Y-%m-%d}"
     head = f"{mark} {day}  {left:>5} {'days' if en else '天'}  {_KINDS[one.renewal][en]} {one.name}"
-    todo = _TO_DO[one.renewal][en]
+    todo = _to_do(one, chosen)
     if one.renewal not in expiry.BY_ITSELF:
         todo = f"by {one.due:%Y-%m-%d}: {todo}" if en else f"{one.due:%Y-%m-%d} 之前：{todo}"
     return f"{head}\n      {', '.join(one.files)}\n      {todo}"
 
 
+def _to_do(one: "Ending", chosen: Language) -> str:
+    hosts = "".join(f" --host {host}" for host in one.hosts)
+    service = f"ketang-{one.name}" if one.name in {"broker", "center"} else one.name
+    return _TO_DO[one.renewal][chosen == "en"].format(name=one.name, hosts=hosts, service=service)
+
+
 _KINDS = {
     "device": ("设备证书", "device certificate"),
-    "crl": ("吊销列表，已吊销", "revocation list, revoked:"),
+    "crl": ("注销列表，已注销", "revocation list, revoked:"),
+    "own": ("中心在消息服务器的证书", "the centre's certificate at the broker,"),
     "service": ("服务的客户端证书", "client certificate of"),
     "server": ("服务器证书", "server certificate of"),
     "clients_ca": ("客户端CA", "authority"),
@@ -254,16 +267,36 @@ _KINDS = {
 _TO_DO = {
     "device": ("设备自行续期", "renews itself"),
     "crl": (
-        "中心每天自动签发；若少于7天，请检查中心和代理",
+        "中心每天自动签发；若少于7天，请检查中心和消息服务器",
         "the centre makes a new one every day; under 7 days left, look at centre and broker",
     ),
+    "own": (
+        "中心自行续期；若少于7天，请检查中心是否在运行",
+        "renews itself; under 7 days left, look whether the centre runs",
+    ),
     "service": (
-        "在中心运行 ketang provision client-certificate",
-        "at the centre: ketang provision client-certificate",
+        (
+            "在中心运行 ketang provision client-certificate --name {name} --authority"
+            " clients-ca.pem --passphrase-file clients-ca.passphrase --out new，"
+            "用 new/{name}.pem 替换，再重启该服务"
+        ),
+        (
+            "at the centre: ketang provision client-certificate --name {name} --authority"
+            " clients-ca.pem --passphrase-file clients-ca.passphrase --out new; put new/{name}.pem"
+            " in its place and restart the service"
+        ),
     ),
     "server": (
-        "在离线机器运行 ketang provision server-certificate，再把结果送到该机器",
-        "on the offline machine: ketang provision server-certificate, and carry the result there",
+        (
+            "在离线机器运行 ketang provision server-certificate --name {name}{hosts} --authority"
+            " servers-ca.pem --out new，把 new/{name}.pem 和 new/{name}.key 送到该机器替换，"
+            "再执行 systemctl restart {service}"
+        ),
+        (
+            "on the offline machine: ketang provision server-certificate --name {name}{hosts}"
+            " --authority servers-ca.pem --out new; carry new/{name}.pem and new/{name}.key to"
+            " their place, then: systemctl restart {service}"
+        ),
     ),
     "clients_ca": (
         "在中心运行 ketang provision trust rotate-ca clients，由两位根密钥持有人签署",
@@ -289,20 +322,31 @@ def _issue(options: argparse.Namespace) -> int:
     from ketang_provisioning import keys
     from ketang_provisioning.certificates import Authority, certificate_pem
 
-    if not 1 <= options.days <= 3650:  # noqa: PLR2004  (ten years, as long as an authority)
-        raise BadInput("--days: 1 to 3650")
+    client = options.action == "client-certificate"
+    most_days = _MOST_CLIENT_DAYS if client else _MOST_SERVER_DAYS
+    if not 1 <= options.days <= most_days:
+        raise BadInput(f"--days: 1 to {most_days}")
+    if client and "_" not in options.name:
+        raise BadInput(f"--name: {options.name[:60]!r} is no service (center_x); devices enrol")
     locked = options.key or options.authority.with_suffix(".key")
     passphrase = read_passphrase(options.passphrase_file, str(locked))
     authority = Authority.load(options.authority, locked, passphrase)
     key = keys.make_ec()
     made = _certificate(options, authority, key.public_key())
-    files = (options.out / f"{options.name}.key", options.out / f"{options.name}.pem")
+    private, public = keys.private_pem(key, None), certificate_pem(made)
+    # A service's pair is one file: one rename swaps both.
+    content = (
+        {f"{options.name}.pem": private + public}
+        if client
+        else {f"{options.name}.key": private, f"{options.name}.pem": public}
+    )
+    files = {options.out / name: raw for name, raw in content.items()}
     if taken := [str(one) for one in files if one.exists()]:
         raise BadInput(f"{taken[0]}: is there already; nothing is overwritten, name another --out")
     options.out.mkdir(mode=0o700, parents=True, exist_ok=True)
-    keys.save_private(files[0], key, None)
-    keys.write_private(files[1], certificate_pem(made))
-    print(f"{files[1]}: {options.name}, {made.not_valid_after_utc:%Y-%m-%d}")
+    for path, raw in files.items():
+        keys.write_private(path, raw)
+    print(f"{path}: {options.name}, {made.not_valid_after_utc:%Y-%m-%d}")
     return 0
 
 

@@ -30,10 +30,6 @@ if TYPE_CHECKING:
 
 ACTIONS = ("register", "code", "codes", "withdraw", "devices", "revoke")
 WHYS = ("lost", "scrapped", "stock", "stolen", "clone")
-_MOST_USES, _MOST_DAYS = 5000, 31
-_MAX_CONTACT = 64
-_DAY_MS = 86_400_000
-_TRIES = 8
 
 
 def add_actions(actions: Any) -> None:
@@ -56,8 +52,10 @@ def add_actions(actions: Any) -> None:
     withdraw.add_argument("code_id", metavar="CODE_ID")
     devices = actions.add_parser("devices", help="list a school's devices: who is in, who is not")
     devices.add_argument("--school", required=True, metavar="SCHOOL")
-    revoke = actions.add_parser("revoke", help="throw a device out, for ever")
-    revoke.add_argument("device", metavar="DEVICE")
+    revoke = actions.add_parser("revoke", help="throw a device out, for ever; or one certificate")
+    what = revoke.add_mutually_exclusive_group(required=True)
+    what.add_argument("device", nargs="?", metavar="DEVICE")
+    what.add_argument("--certificate", type=Path, metavar="FILE.pem", help="a service's, for one")
     revoke.add_argument("--why", required=True, choices=WHYS)
     for one in (register, code, codes, withdraw, devices, revoke):
         one.add_argument("--settings", type=Path, required=True, metavar="CENTER.TOML")
@@ -188,69 +186,42 @@ def _tell_registered(done: "Registered", options: argparse.Namespace) -> None:
 
 
 def _code(options: argparse.Namespace, centre: _Centre) -> int:
+    from ketang_center.enrolment import coding
     from ketang_provisioning import codes, kits, sheet
     from ketang_provisioning.keys import load_private
 
     school, desk = centre.school(options.school), centre.desk()
     for name, value, most in (
-        ("--uses", options.uses, _MOST_USES),
-        ("--days", options.days, _MOST_DAYS),
+        ("--uses", options.uses, coding.MOST_USES),
+        ("--days", options.days, coding.MOST_DAYS),
     ):
         if not 1 <= value <= most:
             raise BadInput(f"{name}: {value} is not accepted; accepted: 1 to {most}")
-    if len(options.contact) > _MAX_CONTACT or not options.contact.isprintable():
-        raise BadInput(f"--contact: one line of at most {_MAX_CONTACT} characters is accepted")
-    text, made = _new_code(centre, options, codes.read_key(desk.code_key))
-    kit = kits.new_kit(
-        url=desk.url,
-        code=text,
+    if not coding.is_contact(options.contact):
+        raise BadInput(
+            f"--contact: one line of at most {coding.MAX_CONTACT} characters is accepted"
+        )
+    text, made = coding.new_code(
+        centre.book,
+        codes.read_key(desk.code_key),
         school=school.id,
-        made_s=centre.now_ms // 1000,
-        expires_s=made.expires_ms // 1000,
+        uses=options.uses,
+        days=options.days,
+        now_ms=centre.now_ms,
+        by=centre.who,
     )
+    kit = coding.kit_of(desk, made, text)
     # Written before the code counts: a paper or stick that could not be made opens nothing.
     if options.kit:
         kits.write_kit(options.kit, kit, load_private(desk.kit_key, None), _bytes_of(desk.trust))
     if options.sheet:
-        page = sheet.Sheet(
-            school=school.id,
-            school_zh=school.name_zh,
-            school_en=school.name_en,
-            code=text,
-            uses=made.uses,
-            expires_ms=made.expires_ms,
-            url=kit.url,
-            contact=options.contact,
-        )
-        write(options.sheet, sheet.sheet_html(page).encode())
+        write(options.sheet, coding.sheet_of(desk, school, made, text, options.contact))
     if options.qr:
         write(options.qr, sheet.qr_svg(kits.qr_text(kit)))
     centre.note("code", f"{made.id}: {made.uses} uses, {options.days} days", school.id)
     centre.book.add_code(made)
     _tell_code(options, centre, text, made)
     return 0
-
-
-def _new_code(centre: _Centre, options: argparse.Namespace, key: bytes) -> tuple[str, "Code"]:
-    from ketang_center.enrolment.values import Code
-    from ketang_provisioning import codes
-
-    known = {one.id for one in centre.book.codes()}
-    for _ in range(_TRIES):
-        text = codes.new_code()
-        found = codes.fingerprint(text, key)
-        if codes.code_id(found) not in known:
-            return text, Code(
-                id=codes.code_id(found),
-                fingerprint=found,
-                school=options.school,
-                uses=options.uses,
-                used=0,
-                expires_ms=centre.now_ms + options.days * _DAY_MS,
-                made_ms=centre.now_ms,
-                made_by=centre.who,
-            )
-    raise BadInput("every name that was tried for the code is in use; try again")
 
 
 def _tell_code(options: argparse.Namespace, centre: _Centre, text: str, made: "Code") -> None:
@@ -343,9 +314,14 @@ def _devices(options: argparse.Namespace, centre: _Centre) -> int:
 def _revoke(options: argparse.Namespace, centre: _Centre) -> int:
     from ketang_center.enrolment.office import Office, Why
 
+    office = Office(centre.book, centre.registry, centre.audit, lambda: centre.now_ms)
+    if options.certificate is not None:
+        pem = _bytes_of(options.certificate).decode("ascii", "replace")
+        serial = office.revoke_certificate(pem, Why(options.why), centre.who)
+        print(json.dumps({"serial": serial}) if options.json else f"{serial} is revoked")
+        return 0
     device = options.device
     asset = centre.book.asset_of(device)
-    office = Office(centre.book, centre.registry, centre.audit, lambda: centre.now_ms)
     fresh = office.throw_out(device, Why(options.why), centre.who)
     now = centre.book.asset(asset.school, asset.asset) if asset is not None else None
     free = now is not None and now.claimed_ms is None and now.device != device

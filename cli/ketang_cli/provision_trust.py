@@ -1,7 +1,7 @@
 """``ketang provision trust``: draft the next trust document, have it signed, check it."""
 
 import argparse
-import re
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,6 @@ from ketang_contract.errors import BadInput
 from ketang_contract.trust import (
     CA_PURPOSES,
     MAX_DOCUMENT_BYTES,
-    CertificateAuthority,
     Purpose,
     RootKey,
     Trust,
@@ -23,25 +22,6 @@ from ketang_contract.trust import (
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-_AFTER = {
-    "clients": (
-        "签署生效后：在重叠期内让 center.toml 和代理都改用新的CA（代理同时保留旧的）",
-        (
-            "Once it is signed: before the overlap ends, put the new authority into center.toml, "
-            "and beside the old one at the broker"
-        ),
-    ),
-    "servers": (
-        "签署生效并送达每台设备后：在重叠期内重新签发所有服务器证书",
-        (
-            "Once it is signed and with every device: make all server certificates anew before the "
-            "overlap ends"
-        ),
-    ),
-}
-"""Chinese, English."""
-_DATED = re.compile(r" \d{8}$")
 
 
 def add_actions(actions: Any) -> None:
@@ -73,11 +53,15 @@ def add_actions(actions: Any) -> None:
     sign = steps.add_parser("sign", help="add a root holder's signature to a draft")
     sign.add_argument("--key", type=Path, required=True, metavar="ROOT.KEY")
     add_passphrase(sign)
+    sign.add_argument("--yes", action="store_true", help="sign without being asked: for scripts")
     check = steps.add_parser("check", help="show what a document changes, and whether it is valid")
     check.add_argument("--fingerprint", default="", metavar="HEX", help="for a first document")
-    for one in (sign, check):
+    held = sign.add_mutually_exclusive_group(required=True)
+    held.add_argument("--first", action="store_true", help="there is no document in force yet")
+    for one, named in ((sign, held), (check, check)):
         one.add_argument("file", type=Path, metavar="FILE")
-        one.add_argument("--held", type=Path, metavar="TRUST.JSON", help="the document in force")
+        named.add_argument("--held", type=Path, metavar="TRUST.JSON", help="the document in force")
+        add_language(one)
 
 
 def _drafting(steps: Any, name: str, told: str) -> argparse.ArgumentParser:
@@ -108,13 +92,17 @@ def run(options: argparse.Namespace) -> int:
 
 def _draft(options: argparse.Namespace) -> int:
     from ketang_provisioning import trust_changes
-    from ketang_provisioning.keys import write_private
 
     held, now_s = read_accepted(_read(options.trust)), int(datetime.now(UTC).timestamp())
     if options.out.exists():
         raise BadInput(f"{options.out}: is there already; nothing is overwritten")
+    if options.out.resolve().parent == options.trust.resolve().parent and options.out.match(
+        "trust*.json"
+    ):
+        raise BadInput(f"{options.out}: the centre would take it for a version in force; rename it")
+    steps: tuple[str, ...] = ()
     if options.step == "rotate-ca":
-        changed = _rotated(options, held, now_s)
+        changed, steps = _rotate(options, held, now_s)
     elif options.step == "revoke-key":
         changed = trust_changes.revoke_key(held, options.key_id, options.why, now_s)
     elif options.step == "replace-root":
@@ -124,18 +112,63 @@ def _draft(options: argparse.Namespace) -> int:
         changed = trust_changes.add_key(held, _added(options, now_s), now_s)
     else:
         changed = trust_changes.renew(held, now_s)
-    write_private(options.out, trust_changes.draft(changed))
-    for line in trust_changes.differences(held, changed):
+    if options.step != "rotate-ca":
+        write_draft(options.out, changed)
+    for line in trust_changes.differences(held, changed, language(options)):
         print(line)
-    zh = language(options) == "zh"
-    if options.step == "rotate-ca":
-        print(_AFTER[options.which][not zh])
-    print(
-        f"草稿：{options.out}。请带给根密钥持有人：ketang provision trust sign"
-        if zh
-        else f"Draft: {options.out}. Carry it to the root holders: ketang provision trust sign"
-    )
+    for line in (*_to_be_signed(options, held), *steps):
+        print(line)
     return 0
+
+
+def write_draft(out: Path, changed: Trust) -> None:
+    """Write a document that nobody has signed yet.
+
+    Raises:
+        BadInput: it cannot be written.
+    """
+    from ketang_provisioning import trust_changes
+    from ketang_provisioning.keys import write_private
+
+    try:
+        write_private(out, trust_changes.draft(changed))
+    except OSError as problem:
+        raise BadInput(f"{out}: cannot be written: {problem.strerror}") from problem
+
+
+def _to_be_signed(options: argparse.Namespace, held: Trust) -> tuple[str, ...]:
+    """Where draft and document go now: the whole command, for each holder."""
+    draft, trust = shlex.quote(str(options.out)), shlex.quote(str(options.trust))
+    sign = f"    ketang provision trust sign --key ROOT.KEY --held {trust} {draft}"
+    check = f"    ketang provision trust check --held {trust} {draft}"
+    before = f"trust-{held.version}.json"
+    if language(options) == "zh":
+        return (
+            (
+                f"草稿：{options.out}。和现行文件 {options.trust} 一起依次带给两位根密钥持有人，"
+                "各自在自己的机器上执行："
+            ),
+            sign,
+            "两人都签完后检查，须显示 valid：",
+            check,
+            (
+                f"然后在中心把现行的 trust.json 改名为 {before}（留在原处），把签好的文件放到"
+                " trust.json 的位置，再重启中心。"
+            ),
+        )
+    return (
+        (
+            f"Draft: {options.out}. Carry it, with the document in force ({options.trust}), to two"
+            " root holders, one after the other; each on a machine of their own:"
+        ),
+        sign,
+        "When both have signed, check it; it must say valid:",
+        check,
+        (
+            f"Then, at the centre, rename the trust.json in force to {before} (it stays beside),"
+            " put the signed file in its place as trust.json, and restart the centre."
+        ),
+    )
 
 
 def _added(options: argparse.Namespace, now_s: int) -> TrustedKey:
@@ -147,37 +180,25 @@ def _added(options: argparse.Namespace, now_s: int) -> TrustedKey:
     return TrustedKey(key_id, public, purpose, options.scope, options.holder, now_s, until_s)
 
 
-def _rotated(options: argparse.Namespace, held: Trust, now_s: int) -> Trust:
-    from cryptography import x509
+def _rotate(options: argparse.Namespace, held: Trust, now_s: int) -> tuple[Trust, tuple[str, ...]]:
+    from ketang_cli import provision_rotation
+    from ketang_provisioning import region_files
 
-    from ketang_provisioning import certificates, keys, region, trust_changes
+    made = provision_rotation.make(options, held, now_s)
 
-    if options.overlap_days < 0:
-        raise BadInput("--overlap-days: 0 or more")
-    purpose = trust_changes.CA_PURPOSE[options.which]
-    old = next((one for one in held.authorities if one.purpose is purpose), None)
-    if old is None:
-        raise BadInput(f"{options.trust}: names no authority for {options.which}")
-    before = x509.load_pem_x509_certificate(old.certificate.encode())
-    now = datetime.fromtimestamp(now_s, UTC)
-    name = f"{_DATED.sub('', certificates.common_name(before))} {now:%Y%m%d}"
-    clients = options.which == "clients"
-    lasts = region.CLIENTS_CA_LASTS if clients else region.SERVERS_CA_LASTS
-    made = certificates.make_authority(name, keys.make_ec(), options.which, now=now, lasts=lasts)
-    added: CertificateAuthority = region.trusted_authority(made, purpose, now_s)
-    changed = trust_changes.rotate_authority(held, added, now_s, options.overlap_days * 86_400)
-    stem = f"{options.which}-ca"
+    def announce() -> None:
+        write_draft(options.out, made.changed)
+        if made.passphrase:
+            _print_passphrase(options, f"{options.which}-ca", made.passphrase)
+
     if options.keys.exists():
         raise BadInput(f"{options.keys}: is there already; name a new folder")
-    options.keys.mkdir(mode=0o700, parents=True)
-    passphrase = region.new_passphrase()
-    if clients:  # the centre has to open it without a person
-        keys.write_private(options.keys / f"{stem}.passphrase", f"{passphrase}\n".encode())
-    else:
-        _print_passphrase(options, stem, passphrase)
-    keys.save_private(options.keys / f"{stem}.key", made.key, passphrase.encode())
-    keys.write_private(options.keys / f"{stem}.pem", certificates.certificate_pem(made.certificate))
-    return changed
+    try:
+        region_files.put(options.keys, made.files, announce=announce)
+    except BadInput:
+        options.out.unlink(missing_ok=True)  # without the keys it names nothing that is there
+        raise
+    return made.changed, provision_rotation.steps(options)
 
 
 def _new_key(options: argparse.Namespace) -> int:
@@ -201,7 +222,7 @@ def _new_key(options: argparse.Namespace) -> int:
 
 def _print_passphrase(options: argparse.Namespace, what: str, passphrase: str) -> None:
     zh = language(options) == "zh"
-    told = "的口令，只显示这一次：" if zh else ", its passphrase, shown this once:"
+    told = "的密钥口令，只显示这一次：" if zh else ", its passphrase, shown this once:"
     print(f"{what}{told}  {passphrase}", flush=True)
 
 
@@ -210,14 +231,51 @@ def _sign(options: argparse.Namespace) -> int:
     from ketang_provisioning.keys import load_private, write_private
 
     raw, held = _read(options.file), _held(options)
-    for line in trust_changes.differences(held, trust_changes.drafted(raw)):
+    said = trust_changes.drafted(raw)
+    _check_next(options, said, held)
+    for line in trust_changes.differences(held, said, language(options)):
         print(line)
+    if held is None:
+        print(f"fingerprint of its roots: {said.fingerprint}")
+    _ask(options)
     passphrase = read_passphrase(options.passphrase_file, str(options.key))
     key = load_private(options.key, passphrase)
     signed = trust_changes.sign(raw, _ed25519(options.key, key), held)
     write_private(options.file, signed)
     _print_progress(signed, held)
     return 0
+
+
+def _check_next(options: argparse.Namespace, said: Trust, held: Trust | None) -> None:
+    """Refuse to compare with a document that is none in force before this one."""
+    if held is None and said.version != 1:
+        raise BadInput(f"{options.file}: version {said.version} is no first document: name --held")
+    if held is not None and said.version <= held.version:
+        raise BadInput(
+            f"{options.file}: version {said.version}, not newer than version {held.version} in"
+            f" {options.held}"
+        )
+
+
+def _ask(options: argparse.Namespace) -> None:
+    """Let a person say yes to what was shown.
+
+    Raises:
+        BadInput: they did not, or there is nobody.
+    """
+    if options.yes:
+        return
+    zh = language(options) == "zh"
+    try:
+        said = input(
+            "以上是签署后设备信任内容的全部变化。要签署请输入 yes："
+            if zh
+            else "That is all that changes in what devices believe. Type yes to sign it: "
+        )
+    except EOFError:
+        raise BadInput("nobody answered; a script says --yes") from None
+    if said.strip().lower() != "yes":
+        raise BadInput(f"{options.file}: not signed")
 
 
 def _ed25519(path: Path, key: Any) -> "Ed25519PrivateKey":
@@ -233,7 +291,7 @@ def _check(options: argparse.Namespace) -> int:
 
     raw, held = _read(options.file), _held(options)
     said = trust_changes.drafted(raw)
-    for line in trust_changes.differences(held, said):
+    for line in trust_changes.differences(held, said, language(options)):
         print(line)
     print(f"fingerprint of its roots: {said.fingerprint}")
     _print_progress(raw, held)

@@ -13,6 +13,7 @@ import base64
 import binascii
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -190,6 +191,7 @@ def _signature(said: Any) -> tuple[str, bytes]:
         not isinstance(said, dict)
         or set(said) != {"keyid", "sig"}
         or not isinstance(said["keyid"], str)
+        or re.fullmatch("[0-9a-f]{64}", said["keyid"]) is None
     ):
         raise Refused("bad_envelope", "a signature is not an object of keyid and sig")
     return said["keyid"], _bytes(said["sig"], _MAX_SIGNATURE_TEXT)

@@ -6,8 +6,8 @@ arrived by then was kept back.
 
 It is done on a broker that runs: the probes have ids of their own (``probe-…``), certificates of an
 hour, and the centre's part is played by ``center_check``. The takeover of a centre is tried on
-``center_check`` too, never on ``center_ingest``: both are names with the same rights, and one that
-could be taken over would disturb nobody. A probe's batches are sent on ``up/check``, which the
+``center_check`` too, never on ``center_ingest``: both are names of services, and this one disturbs
+nobody when it is taken over. A probe's batches are sent on ``up/check``, which the
 centre dead-letters.
 """
 

@@ -59,7 +59,7 @@ class Scene:
         """
         self.center = self.enter(
             brokers.CHECK,
-            filters=[f"kt/v1/+/{one}/up/#" for one in (self.a, self.b, self.c)],
+            filters=[f"kt/v1/+/{one}/{UP}" for one in (self.a, self.b, self.c)],
         )
         self.device = self.enter(self.a, filters=[topics.of(self.a, "dn/#")])
         self.other = self.enter(self.b, filters=[topics.of(self.b, "dn/#")])

@@ -16,7 +16,9 @@ from ketang_provisioning.ca import Identity
 
 SERVICE = "center_ingest"
 CHECK = "center_check"
-"""Used by ``ketang broker check`` alone; it may do what ``center_ingest`` may."""
+"""Used by ``ketang broker check`` alone. It hears ``up/check`` and speaks on ``dn/check``, of every
+device: an ACL of mosquitto matches whole levels, so that it cannot say "of ids that begin with
+``probe-``". Nothing else is sent on these two channels."""
 SERVICES = (SERVICE, CHECK)
 STORE = "store"
 """Name of the folder with all that a broker keeps."""
@@ -178,6 +180,8 @@ def may_listen(name: str, topic_filter: str) -> bool:
     root, version, _, device, *rest = [*topic_filter.split("/"), "", "", "", ""]
     if (root, version) != ("kt", "v1"):
         return False
+    if name == CHECK:
+        return rest[:2] == ["up", "check"]
     return rest[0] == "up" if name in SERVICES else device == name and rest[0] == "dn"
 
 
@@ -186,6 +190,8 @@ def may_say(name: str, topic: str) -> bool:
     root, version, _, device, *rest = [*topic.split("/"), "", "", "", ""]
     if (root, version) != ("kt", "v1"):
         return False
+    if name == CHECK:
+        return rest[:2] == ["dn", "check"]
     return rest[0] == "dn" if name in SERVICES else device == name and rest[0] == "up"
 
 
@@ -203,9 +209,22 @@ def bracketed(address: str) -> str:
 
 
 def _mosquitto_acl(services: Collection[str]) -> str:
+    """Say who may do what.
+
+    A pattern is for every name: a certificate of our authority that is neither a device's nor in
+    ``services``, say ``center_x``, could write and read under its own name, ``kt/v1/+/center_x/``,
+    and nowhere else. No such certificate is made but by ``ketang provision client-certificate``,
+    and the centre dead-letters what is under no device's id. NATS keeps such a name out.
+    """
     lines: list[str] = []
     for service in services:
-        lines += [f"user {service}", "topic read kt/v1/+/+/up/#", "topic write kt/v1/+/+/dn/#", ""]
+        here = "check" if service == CHECK else "#"
+        lines += [
+            f"user {service}",
+            f"topic read kt/v1/+/+/up/{here}",
+            f"topic write kt/v1/+/+/dn/{here}",
+            "",
+        ]
     lines += ["pattern write kt/v1/+/%u/up/#", "pattern read kt/v1/+/%u/dn/#"]
     return "\n".join(lines) + "\n"
 

@@ -1,6 +1,6 @@
-"""Throwaway certificate authorities for demos and tests: P-256, short-lived, one folder.
+"""For tests and benchmarks only: throwaway certificate authorities, P-256, short-lived, one folder.
 
-A region's real ones (``region``) are named in a trust document and kept apart.
+The demo uses a real region, whose authorities (``region``) are named in a trust document.
 """
 
 from dataclasses import dataclass

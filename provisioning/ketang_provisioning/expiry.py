@@ -4,7 +4,8 @@ Only public files are read, so it needs no passphrase and may be run on every ma
 """
 
 import hashlib
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,15 +18,17 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from ketang_contract import trust
 from ketang_contract.errors import KetangError
 from ketang_contract.ids import is_identifier
+from ketang_contract.tables import MAX_PATH, read_table
 from ketang_provisioning.certificates import common_name
 from ketang_provisioning.trust_changes import OVERLAP_S
 
 Renewal: TypeAlias = Literal[
-    "device", "crl", "service", "server", "clients_ca", "servers_ca", "trust", "key"
+    "device", "crl", "own", "service", "server", "clients_ca", "servers_ca", "trust", "key"
 ]
-"""How it is renewed; the first two by themselves, the rest by a person."""
+"""How it is renewed; the first three by themselves, the rest by a person. ``own`` is the centre's
+certificate at the broker, in one file with its key, as ``center.toml`` beside it says."""
 
-BY_ITSELF: tuple[Renewal, ...] = ("device", "crl")
+BY_ITSELF: tuple[Renewal, ...] = ("device", "crl", "own")
 SOON = timedelta(days=30)
 OVERDUE = timedelta(days=7)
 """What renews itself should have done so long before it has only this much left."""
@@ -34,6 +37,7 @@ _MONTH = timedelta(days=30)
 _AHEAD: dict[Renewal, timedelta] = {
     "device": timedelta(0),
     "crl": timedelta(0),
+    "own": timedelta(0),
     "service": _MONTH,
     "server": _MONTH,
     # So early that what the old one made ends before it does.
@@ -42,7 +46,11 @@ _AHEAD: dict[Renewal, timedelta] = {
     "trust": 3 * _MONTH,
     "key": 3 * _MONTH,
 }
-_MAX_BYTES = 64 << 10
+_MOST_BYTES = 64 << 10
+_MOST_LIST_BYTES = 64 << 20
+"""As much as a broker reads (``revocations``)."""
+_SUFFIXES = {".pem", ".crl", ".json"}
+_END_OF_LIST = b"-----END X509 CRL-----"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +62,14 @@ class Ending:
         files: where it was found.
         ends: from when it is good for nothing.
         renewal: how it is renewed.
+        hosts: of a server, as it is reached.
     """
 
     name: str
     files: tuple[str, ...]
     ends: datetime
     renewal: Renewal
+    hosts: tuple[str, ...] = ()
 
     @property
     def due(self) -> datetime:
@@ -75,20 +85,61 @@ class Ending:
         return self.ends - now <= (OVERDUE if self.renewal in BY_ITSELF else SOON)
 
 
-def survey(folder: Path) -> list[Ending]:
-    """Everything under a folder that ends, the soonest first; the same thing twice is one."""
+def survey(folder: Path, on_unreadable: Callable[[str], None]) -> list[Ending]:
+    """Everything under a folder that ends, the soonest first; the same thing twice is one.
+
+    Args:
+        folder: of a region, or of one of its machines.
+        on_unreadable: told in one line of a file or a folder that could not be read.
+    """
     found: dict[str, Ending] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix not in {".pem", ".crl", ".json"} or not path.is_file():
-            continue
-        raw = path.read_bytes()
-        if len(raw) > _MAX_BYTES:
+
+    def complain(problem: OSError) -> None:
+        on_unreadable(f"{problem.filename or folder}: cannot be read: {problem.strerror}")
+
+    names = [
+        Path(where) / name
+        for where, _, files in os.walk(folder, onerror=complain)
+        for name in files
+    ]
+    own = {file for path in names if path.name == "center.toml" for file in _own_pair(path)}
+    for path in sorted(one for one in names if one.suffix in _SUFFIXES):
+        try:
+            if not path.is_file():
+                continue
+            raw = _read(path)
+        except OSError as problem:
+            on_unreadable(f"{path}: cannot be read: {problem.strerror}")
             continue
         name = path.relative_to(folder).as_posix()
         for mark, one in _endings(raw, name):
+            mine = one.renewal == "service" and path.resolve() in own
+            said = replace(one, renewal="own") if mine else one
             known = found.get(mark)
-            found[mark] = replace(known, files=(*known.files, name)) if known else one
+            found[mark] = replace(known, files=(*known.files, name)) if known else said
     return sorted(found.values(), key=lambda one: one.ends)
+
+
+def _read(path: Path) -> bytes:
+    """Read a file; what is larger than such a thing may be is read as nothing."""
+    most = _MOST_BYTES
+    with path.open("rb") as file:
+        raw = file.read(most + 1)
+        if len(raw) > most and b"-----BEGIN X509 CRL-----" in raw:
+            most = _MOST_LIST_BYTES
+            raw += file.read(most + 1 - len(raw))
+    return raw if len(raw) <= most else b""
+
+
+def _own_pair(settings: Path) -> Iterator[Path]:
+    """Name the file that the centre renews by itself: it holds key and certificate."""
+    try:
+        said = read_table(settings)
+        pair = {said.text(one, most=MAX_PATH) for one in ("certificate", "key")}
+    except KetangError:
+        return  # no settings of a centre
+    if len(pair) == 1:
+        yield (settings.parent / pair.pop()).resolve()
 
 
 def _endings(raw: bytes, name: str) -> Iterator[tuple[str, Ending]]:
@@ -107,7 +158,8 @@ def _of_certificates(raw: bytes, name: str) -> Iterator[tuple[str, Ending]]:
         return
     for one in found:
         mark = hashlib.sha256(one.public_bytes(Encoding.DER)).hexdigest()
-        yield mark, Ending(common_name(one), (name,), one.not_valid_after_utc, _renewal(one))
+        ends = one.not_valid_after_utc
+        yield mark, Ending(common_name(one), (name,), ends, _renewal(one), _hosts(one))
 
 
 def _renewal(one: x509.Certificate) -> Renewal:
@@ -124,14 +176,27 @@ def _renewal(one: x509.Certificate) -> Renewal:
     return "device" if is_identifier(common_name(one)) else "service"
 
 
-def _of_list(raw: bytes, name: str) -> Iterator[tuple[str, Ending]]:
+def _hosts(one: x509.Certificate) -> tuple[str, ...]:
     try:
-        found = x509.load_pem_x509_crl(raw)
+        names = one.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    addresses = names.get_values_for_type(x509.IPAddress)
+    return (*names.get_values_for_type(x509.DNSName), *map(str, addresses))
+
+
+def _of_list(raw: bytes, name: str) -> Iterator[tuple[str, Ending]]:
+    """One file is one thing: brokers refuse its clients when the first of its lists has ended."""
+    try:
+        lists = [
+            x509.load_pem_x509_crl(part + _END_OF_LIST) for part in raw.split(_END_OF_LIST)[:-1]
+        ]
     except ValueError:
         return
-    if found.next_update_utc is not None:
+    ends = [one.next_update_utc for one in lists if one.next_update_utc is not None]
+    if ends:
         mark = hashlib.sha256(raw).hexdigest()
-        yield mark, Ending(str(len(found)), (name,), found.next_update_utc, "crl")
+        yield mark, Ending(str(sum(map(len, lists))), (name,), min(ends), "crl")
 
 
 def _of_trust(raw: bytes, name: str) -> Iterator[tuple[str, Ending]]:

@@ -29,7 +29,7 @@ READ_ME = "READ-ME.txt"
 _OURS = frozenset({KIT_FILE, TRUST_FILE, READ_ME})
 _CHINA = timezone(timedelta(hours=8))
 _TEXT = """\
-课堂终端管理 - 学校安装包
+课堂终端管理 - 学校接入包
 ========================
 学校：{school}
 有效期至：{until}（北京时间）
@@ -40,7 +40,7 @@ _TEXT = """\
 3. 运行：  ketang agent doctor --settings /etc/ketang/agent.toml   没有 WRONG 即完成。
    第 2 步若说 not enrolled yet（等待批准），不要重装：批准后再运行同一行，它会接着办。
 
-本安装包里有安装口令。用完请收回；遗失请立即通知区县管理员作废。
+本接入包里有接入码。用完请收回；遗失请立即通知区县管理员作废。
 不要改动 kit.json 和 trust.json：改动后设备会拒绝。
 
 Ketang - a school's installation kit

@@ -1,6 +1,7 @@
 """A region's folders: one for each place they are carried to, put on disk in one step."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ Language: TypeAlias = Literal["zh", "en"]
 READ_ME = "READ-ME.txt"
 ENROLMENT_PORT = 8443
 BROKER_PORT = 8883
+SHARED = "/var/lib/ketang-broker"
+"""Where centre and broker of one machine meet: deploy/brokers/README.md makes it."""
 _LAST = "installer/root.fingerprint"
 """Every finished region has it."""
 
@@ -119,29 +122,54 @@ def center_toml(center_hosts: Sequence[str], broker_host: str, fingerprint: str)
         "url": url,
         "broker_host": broker_host,
         "broker_port": BROKER_PORT,
-        "crl": "../broker/clients.crl",
+        "crl": f"{SHARED}/clients.crl",
     }
     return "\n".join(
         [
             "# Made by: ketang provision init. Paths are relative to this file.",
             *_lines(top),
-            "# What the broker refused, for the security page; written by: ketang broker run",
-            '# broker_refusals = "/etc/ketang/broker/refusals.jsonl"',
-            "# A folder on another machine, so that a restored backup forgets no revocation.",
-            '# offsite = "/mnt/elsewhere"',
+            *_WEB,
+            *_REFUSALS,
+            f'broker_refusals = "{SHARED}/refusals.jsonl"',
+            *_OFFSITE,
             "",
             "[enrolment]",
-            "# crl: where a broker on this machine reads it; without one, take the line out.",
-            '# Where devices ask for a certificate. "::" listens on IPv6 and IPv4.',
             *_lines(enrolment),
             "",
         ]
     )
 
 
+_WEB = (
+    "# The console for others than this machine: a certificate that browsers know; center.pem",
+    "# will do where they were given servers-ca.pem. web_host above is then an address of this",
+    '# machine, or "::" for all, IPv6 and IPv4.',
+    '# web_certificate = "center.pem"',
+    '# web_key = "center.key"',
+)
+_REFUSALS = (
+    "# What the broker refused, for the security page: refusals in broker.toml names it.",
+    "# Take it out where the broker is on another machine.",
+)
+_OFFSITE = (
+    "# A folder on another machine, so that a restored backup forgets no revocation. Under systemd",
+    "# it has to be added to ReadWritePaths.",
+    '# offsite = "/mnt/elsewhere"',
+)
+_ABOVE: Mapping[str, str] = {
+    "host": '# Where devices ask for a certificate. "::" listens on IPv6 and IPv4.',
+    "url": "# How devices reach it; it stands in every kit.",
+    "crl": "# The revocation list: the file that crl in broker.toml names, in a folder that both\n"
+    "# accounts may write to. Take it out where the broker is on another machine, and fetches it.",
+}
+
+
 def _lines(values: Mapping[str, str | int]) -> list[str]:
     # A JSON string of printable text is a TOML basic string.
-    return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+    said = {
+        key: f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()
+    }
+    return [f"{_ABOVE[key]}\n{one}" if key in _ABOVE else one for key, one in said.items()]
 
 
 def _is_ipv6(host: str) -> bool:
@@ -153,16 +181,26 @@ def _is_ipv6(host: str) -> bool:
 
 def read_me(names: Names, language: Language) -> str:
     """Say in plain words which folder goes where, and who keeps which passphrase."""
-    return (_ENGLISH if language == "en" else _CHINESE).format(
+    en = language == "en"
+    to_fill = "(write the name here)" if en else "（请填写姓名）"
+
+    def who(name: str) -> str:
+        return to_fill if _UNNAMED.fullmatch(name) else name
+
+    return (_ENGLISH if en else _CHINESE).format(
         region=names.region,
         fingerprint=names.fingerprint,
-        root_1=names.roots[0],
-        root_2=names.roots[1],
-        root_3=names.roots[2],
-        config_1=names.config[0],
-        config_2=names.config[1],
-        approver=names.approver,
+        root_1=who(names.roots[0]),
+        root_2=who(names.roots[1]),
+        root_3=who(names.roots[2]),
+        config_1=who(names.config[0]),
+        config_2=who(names.config[1]),
+        approver=who(names.approver),
     )
+
+
+_UNNAMED = re.compile(r"(holder|config|approver)-\d")
+"""What ``provision init`` calls those whose names it was not told."""
 
 
 _ENGLISH = """\
@@ -180,8 +218,7 @@ Fingerprint of the roots:
               devices trust; one alone can do nothing, and one may be lost.
   offline/    a machine without network, or a stick, into the safe. It makes server
               certificates and signs configurations, filings and updates.
-  center/     the centre's machine. Owner: the service account; nobody else may read it.
-              Start it with: ketang center serve --settings center/center.toml
+  center/     the centre's machine. Owner: the centre's account; nobody else may read it.
   broker/     the broker's machine. Owner: the broker's account.
   installer/  to whoever builds the installer. It goes onto every device; it is not secret,
               and it must never travel with an enrolment kit.
@@ -201,7 +238,17 @@ Fingerprint of the roots:
   The centre's own passphrase is in center/clients-ca.passphrase, so that it can start without
   a person. It shuts out a thief of the key file alone, not a thief of the machine.
 
-3. Look now and then what ends when, on each machine: ketang provision status FOLDER
+3. Then, on these machines; docs/guides/center.md says more, step by step.
+
+  ketang broker config mosquitto --region broker --out FOLDER --host :: --host 0.0.0.0
+  ketang broker run --config FOLDER
+  ketang center units units.csv --settings center/center.toml
+  ketang center account add NAME --role admin --role operator --role viewer --unit REGION \\
+    --settings center/center.toml
+  ketang center serve --settings center/center.toml
+  ketang broker check --settings center/center.toml
+
+4. Look now and then what ends when, on each machine: ketang provision status FOLDER
 """
 
 _CHINESE = """\
@@ -219,13 +266,12 @@ _CHINESE = """\
               一位单独什么也做不了，丢失一个也不要紧。
   offline/    不联网的机器，或一个U盘，放进保险柜。用来签发服务器证书，
               签署配置、备案和更新。
-  center/     区域中心的机器。所有者：服务账户；其他人不得读取。
-              启动：ketang center serve --settings center/center.toml
-  broker/     消息代理（broker）的机器。所有者：代理的账户。
+  center/     区域中心的机器。所有者：中心的系统账号；其他人不得读取。
+  broker/     消息服务器的机器。所有者：消息服务器的系统账号。
   installer/  交给制作安装程序的人。它随安装程序装到每台设备上；内容不保密，
-              但绝不能和入网安装包放在一起。
+              但绝不能和接入包放在一起。
 
-2. 口令。每个口令写在纸上、封好，和它能打开的U盘分开保管。
+2. 密钥口令。每个都写在纸上、封好，和它能打开的U盘分开保管。
 
   holder-1          {root_1}
   holder-2          {root_2}
@@ -237,8 +283,18 @@ _CHINESE = """\
   updates-root      保管更新密钥的人
   updates-targets   发布更新的人
 
-  中心自己的口令在 center/clients-ca.passphrase 里，这样启动时不需要有人在场。
+  中心自己的密钥口令在 center/clients-ca.passphrase 里，这样启动时不需要有人在场。
   它只防密钥文件单独被盗，防不了整台机器被盗。
 
-3. 在每台机器上不时查看什么何时到期：ketang provision status 文件夹
+3. 然后在这些机器上执行；逐步说明见 docs/guides/center.zh.md。
+
+  ketang broker config mosquitto --region broker --out 文件夹 --host :: --host 0.0.0.0
+  ketang broker run --config 文件夹
+  ketang center units units.csv --settings center/center.toml
+  ketang center account add 姓名 --role admin --role operator --role viewer --unit 区域代码 \\
+    --settings center/center.toml
+  ketang center serve --settings center/center.toml
+  ketang broker check --settings center/center.toml
+
+4. 在每台机器上不时查看什么何时到期：ketang provision status 文件夹
 """

@@ -10,14 +10,21 @@ What mosquitto 2.0.11 does with its ``crlfile``, found by experiment:
 - At its start it refuses to run without the file.
 
 So it never sees the file that others write. It sees a copy, replaced only by a list that is whole,
-signed by an authority it trusts, not from the future, and not older than the one in force; then it
-is told. NATS has no revocation list: the doorkeeper asks ``is_revoked`` at each connection.
+signed by an authority it trusts, not from the future, and with no lower number (CRLNumber, RFC 5280
+5.2.3) than the one in force; then it is told. NATS has no revocation list: the doorkeeper asks
+``is_revoked`` at each connection.
 
 Decisions. No list at all: nobody comes in, because a broker that cannot tell the revoked from the
 rest has lost what was asked of it. The file is gone or damaged later: the last good list stays in
 force, over restarts too. A list past its ``nextUpdate`` stays in force and is complained of every
 hour: it is made daily and lasts 30 days, so 27 days of warnings come first. Behind NATS everybody
 else goes on; mosquitto refuses new connections from that moment, and no setting changes that.
+
+Clocks. The day on which a list was made says nothing about which is newer: numbers alone do. A list
+begins an hour before it was made, so one that begins in the future was made by a clock more than an
+hour ahead of ours: it waits until its time has come. Should the one in force be such a list, then
+our own clock was ahead too, and was put right: any valid list replaces it, whatever its number,
+since mosquitto refuses everybody by a list from the future.
 """
 
 import logging
@@ -150,8 +157,13 @@ class Revocations:
         found, held = read(raw, self._authorities(), str(self._source)), self.in_force
         if found.made > now:
             raise BadInput(f"{self._source}: made at {found.made:%F %T}, which is in the future")
-        if held is not None and (found.made, found.number) < (held.made, held.number):
-            raise BadInput(f"{self._source}: older than the list in force")
+        if held is not None and held.made > now:
+            log.error("revocations.from_the_future made=%s replaced by any other", held.made)
+        elif held is not None and found.number < held.number:
+            raise BadInput(
+                f"{self._source}: number {found.number}, older than the list in force"
+                f" ({held.number})"
+            )
         if self._copy.is_file() and self._copy.read_bytes() == raw:
             self.in_force = found
             return False

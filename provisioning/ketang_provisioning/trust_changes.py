@@ -8,9 +8,11 @@ threshold of the roots it names have signed (``trust``, rule 2).
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Literal, TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from ketang_contract import signatures
 from ketang_contract.errors import BadInput
@@ -28,6 +30,7 @@ from ketang_contract.trust import (
 from ketang_provisioning.certificates import Usage, common_name
 from ketang_provisioning.keys import key_id
 
+Language: TypeAlias = Literal["zh", "en"]
 OVERLAP_S = 90 * 86_400
 """How long an old authority stays beside the new one: a device's certificate lasts as long."""
 LASTS_S = 2 * 365 * 86_400
@@ -178,33 +181,83 @@ def progress(raw: bytes, held: Trust | None) -> Progress:
     return Progress(len(old), held.threshold, len(new), said.threshold)
 
 
-def differences(held: Trust | None, said: Trust) -> Iterator[str]:
-    """What a holder is asked to sign: one line for each thing that comes, changes or goes."""
-    before = dict(_facts(held)) if held else {}
-    after = dict(_facts(said))
-    for name in [*after, *(name for name in before if name not in after)]:
-        if before.get(name) == after.get(name):
-            continue
-        sign_of = "-" if name not in after else "~" if name in before else "+"
-        yield f"{sign_of} {name}: {after.get(name, before.get(name))}"
+def differences(held: Trust | None, said: Trust, language: Language = "en") -> Iterator[str]:
+    """What a holder is asked to sign: one line for each thing that goes, comes or changes.
+
+    What goes stands first: it is what a hurried eye misses.
+    """
+    goes, comes, changes, was = _WORDS[language]
+    before = {_plain(name): _plain(told) for name, told in _facts(held, language)} if held else {}
+    after = {_plain(name): _plain(told) for name, told in _facts(said, language)}
+    for name in (name for name in before if name not in after):
+        yield f"{goes}  {name}: {before[name]}"
+    for name, told in after.items():
+        if name not in before:
+            yield f"{comes}  {name}: {told}"
+        elif before[name] != told:
+            yield f"{changes}  {name}: {told} ({was}: {before[name]})"
 
 
-def _facts(one: Trust) -> Iterator[tuple[str, str]]:
-    yield "document", f"version {one.version}, accepted until {day(one.expires_s)}"
-    yield "threshold", f"{one.threshold} of {len(one.roots)}"
+_WORDS: dict[Language, tuple[str, str, str, str]] = {
+    "en": ("GOES   ", "comes  ", "changes", "before"),
+    "zh": ("去除", "新增", "改变", "原为"),
+}
+_NAMES: dict[str, str] = {
+    "document": "信任文件",
+    "threshold": "签名人数",
+    "root": "根密钥",
+    "authority for clients": "客户端CA",
+    "authority for servers": "服务器CA",
+    "key for config": "配置签名密钥",
+    "key for filing": "备案审批密钥",
+    "key for command": "命令签名密钥",
+    "key for updates": "更新密钥",
+    "key for kit": "接入包签名密钥",
+    "revoked key": "已作废的密钥",
+}
+_AUTHORITY_OF = {Purpose.CLIENTS_CA: "clients", Purpose.SERVERS_CA: "servers"}
+
+
+def _plain(text: str) -> str:
+    """One line, and nothing in it that steers a terminal: names are others' words."""
+    return "".join(one if one.isprintable() else "?" for one in text)
+
+
+def _facts(one: Trust, language: Language) -> Iterator[tuple[str, str]]:
+    zh = language == "zh"
+
+    def name(said: str, which: str = "") -> str:
+        return f"{_NAMES[said] if zh else said} {which}".rstrip()
+
+    def span(from_s: int, until_s: int) -> str:
+        return f"{day(from_s)} {'至' if zh else 'to'} {day(until_s)}"
+
+    until = day(one.expires_s)
+    yield (
+        name("document"),
+        f"版本 {one.version}，{until} 之前可被采用"
+        if zh
+        else f"version {one.version}, accepted until {until}",
+    )
+    roots = len(one.roots)
+    yield (
+        name("threshold"),
+        f"{roots} 人中 {one.threshold} 人" if zh else (f"{one.threshold} of {roots}"),
+    )
     for root in one.roots:
-        yield f"root {root.key_id[:16]}", root.holder
+        yield name("root", root.key_id[:16]), root.holder
     for key in one.keys:
-        unit = key.scope or "the region"
-        span = f"{day(key.from_s)} to {day(key.until_s)}"
-        yield f"{key.purpose} key {key.key_id[:16]}", f"{key.holder}, {unit}, {span}"
+        unit = key.scope or ("全区域" if zh else "the region")
+        told = f"{key.holder}, {unit}, {span(key.from_s, key.until_s)}"
+        yield name(f"key for {key.purpose}", key.key_id[:16]), told
     for authority in one.authorities:
         certificate = x509.load_pem_x509_certificate(authority.certificate.encode())
-        span = f"{day(authority.from_s)} to {day(authority.until_s)}"
-        name = f"{common_name(certificate)} {certificate.serial_number:x}"[:64]
-        yield f"{authority.purpose} {name}", span
+        # by its digest: names and serial numbers are whatever who made it wrote
+        which = f"{certificate.fingerprint(SHA256()).hex()[:16]} {common_name(certificate)[:64]}"
+        said = f"authority for {_AUTHORITY_OF[authority.purpose]}"
+        yield name(said, which), span(authority.from_s, authority.until_s)
     for gone in one.revoked:
-        yield f"revoked {gone.key_id[:16]}", f"since {day(gone.since_s)}: {gone.why}"
+        yield name("revoked key", gone.key_id[:16]), f"{day(gone.since_s)}: {gone.why}"
 
 
 def day(moment_s: int) -> str:

@@ -5,6 +5,7 @@ killed with SIGKILL, or loses its power: then what was not flushed to the disk i
 """
 
 import os
+import pty
 import shutil
 import signal
 import socket
@@ -23,14 +24,17 @@ from cryptography import x509
 
 from ketang_agent import settings
 from ketang_agent.credentials import Credentials
-from ketang_agent.enrol import enrolling, renewing, verifier
+from ketang_agent.enrol import enrolling, renewing, talking, verifier
 from ketang_agent.enrol.files import Place, read_facts, write_facts
 from ketang_agent.uplink.client import Connected, Connection
+from ketang_center.access.audit import Audit
 from ketang_center.enrolment.book import Book
+from ketang_center.enrolment.office import Office, Why
+from ketang_center.registry.database import Registry
 from ketang_cli.local_broker import free_port
 from ketang_contract import kit, topics
 from ketang_contract.errors import BadInput, KetangError
-from tests.regions import Region, enroll
+from tests.regions import KETANG, Region, enroll, now_ms
 
 PATIENCE_S = 30
 STEPS = "trust", "key", "asked", "answer", "identity", "facts", "settings", "key gone", "done"
@@ -44,7 +48,7 @@ WHOLE = {
     "agent.toml",
     ".lock",
 }
-DEVICES = 400
+DEVICES = 600
 
 
 def wait_for(condition, what):
@@ -232,19 +236,23 @@ class Device:
         self.place = Place(scene.region.device_folder(scene.next_folder()))
         self.kit = scene.region.kit(self.place.folder.with_suffix(".kit"), code)
 
-    def asking(self, url="", patience_s=20.0):
+    def asking(self, url="", patience_s=20.0, *, again=False):
         by = kit.Line(url, self.code) if url else kit.open_kit(str(self.kit))
         root = enrolling.read_fingerprint(self.place, "")
         return enrolling.Asking(
-            kit=by, fingerprint=root, serial=self.asset.serial, patience_s=patience_s
+            kit=by,
+            fingerprint=root,
+            serial=self.asset.serial,
+            patience_s=patience_s,
+            again=again,
         )
 
     def enrol(self, **more):
         return enrolling.enrol(self.place, self.asking(**more))
 
-    def ketang_enroll(self):
+    def ketang_enroll(self, *more):
         words = "--kit", str(self.kit), "--serial", self.asset.serial
-        return enroll(self.place.folder, *words, "--wait", "20")
+        return enroll(self.place.folder, *words, "--wait", "20", *more)
 
     def certificates(self):
         with self.scene.book() as book:
@@ -292,6 +300,29 @@ class Device:
             assert code.used == 1
         assert not connect or self.connects(self.credentials())
 
+    def throw_out(self):
+        """As stock: its asset is free, and enrols without a person under a new id."""
+        data = self.scene.region.data_dir
+        with self.scene.book() as book, Registry(data / "registry.db") as registry:
+            audit = Audit(data / "audit.db")
+            office = Office(book, registry, audit, now_ms)
+            office.throw_out(self.asset.device, Why.STOCK, "operator")
+            audit.close()
+
+    def check_new_identity(self, old):
+        """One identity under another id, in force at the centre, and nothing left of the old."""
+        pair = self.place.identity.read_bytes()
+        held = verifier.dates(pair)
+        assert held.name != self.asset.device
+        assert verifier.is_pair(pair)
+        assert pair != old
+        assert read_facts(self.place).device == held.name
+        assert settings.read(self.place.settings).device == held.name
+        assert {one.name for one in self.place.folder.iterdir()} == WHOLE
+        with self.scene.book() as book:
+            (known,) = book.certificates_of(held.name)
+            assert known.revoked_ms is None
+
     def fingerprint(self):
         from ketang_provisioning import codes
 
@@ -307,6 +338,14 @@ def scene(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def enrolled(scene):
+    device = scene.device()
+    device.enrol()
+    return device
+
+
+@pytest.fixture
+def renewing_device(scene):
+    """A device of its own: the centre renews one but a few times a day."""
     device = scene.device()
     device.enrol()
     return device
@@ -476,6 +515,232 @@ def refusal_of(device):
     return ""
 
 
+# Again: another identity for one that is there.
+
+
+def thrown_out(scene):
+    """A device that enrolled, was thrown out as stock, and may enrol under a new id."""
+    device = scene.device()
+    device.enrol()
+    device.throw_out()
+    return device
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("words", [(), ("--again",)], ids=["plain", "again"])
+def test_an_again_killed_at_a_step_goes_on_to_one_new_identity(scene, step, words):
+    device = thrown_out(scene)
+    old = device.place.identity.read_bytes()
+    child = start(
+        lambda: enrolling.enrol(
+            device.place,
+            device.asking(again=True),
+            reached=lambda now: now == step and die(),
+        )
+    )
+    assert was_killed(child), f"no step is called {step}"
+    answered = STEPS.index(step) > STEPS.index("answer")
+    assert answered or device.place.identity.read_bytes() == old, "the old one, until then"
+    if step == "done":  # begun once more, it would be a second again
+        words = ()
+    if step == "trust":  # nothing was begun
+        words = ("--again",)
+    done = device.ketang_enroll(*words)
+    assert done.returncode == 0, done.stderr
+    device.check_new_identity(old)
+
+
+@pytest.mark.parametrize("power", [False, True], ids=["killed", "power-cut"])
+def test_an_again_killed_at_any_call_to_the_disk_ends_with_one_identity(scene, power):
+    at, killed = 0, True
+    while killed:
+        at += 1
+        device, disk = thrown_out(scene), Disk(at, power=power)
+        old = device.place.identity.read_bytes()
+
+        def work(device=device, disk=disk):
+            disk.seize()
+            device.enrol(again=True)
+
+        killed = was_killed(start(work))
+        if device.place.identity.read_bytes() == old or device.place.answer.exists():
+            device.enrol(again=True)
+        else:
+            device.enrol()
+        device.check_new_identity(old)
+    assert at > 20
+
+
+def test_an_again_that_waits_for_a_person_goes_on_with_the_same_request(scene):
+    device = scene.device()
+    device.enrol()
+    old = device.place.identity.read_bytes()
+    for again in (True, True, False):
+        with pytest.raises(enrolling.StillWaiting, match="has to approve"):
+            device.enrol(patience_s=0.0, again=again)
+        assert device.place.identity.read_bytes() == old
+        assert device.connects(device.credentials()), "the old one is in force until the answer"
+    with scene.book() as book:
+        waits = [one for one in book.waiting() if one.serial == device.asset.serial]
+        assert len(waits) == 1
+        with Registry(scene.region.data_dir / "registry.db") as registry:
+            audit = Audit(scene.region.data_dir / "audit.db")
+            office = Office(book, registry, audit, now_ms)
+            office.approve(waits[0].no, "operator", device.asset.asset)
+            audit.close()
+    assert device.enrol() != device.asset.device
+    device.check_new_identity(old)
+
+
+def test_a_request_that_waits_is_not_orphaned_by_again(scene):
+    one, other = scene.device(), scene.device()
+    one.enrol()
+    other.asset = one.asset
+    for again in (False, True):
+        with pytest.raises(enrolling.StillWaiting):
+            other.enrol(patience_s=0.0, again=again)
+    with scene.book() as book:
+        assert len([held for held in book.waiting() if held.serial == one.asset.serial]) == 1
+
+
+def test_again_asks_with_another_key_where_the_one_that_waited_was_refused(scene):
+    one, other = scene.device(), scene.device()
+    one.enrol()
+    other.asset = one.asset
+    with pytest.raises(enrolling.StillWaiting):
+        other.enrol(patience_s=0.0)
+    with scene.book() as book, Registry(scene.region.data_dir / "registry.db") as registry:
+        (waits,) = [held for held in book.waiting() if held.serial == one.asset.serial]
+        audit = Audit(scene.region.data_dir / "audit.db")
+        Office(book, registry, audit, now_ms).refuse(waits.no, "operator")
+        audit.close()
+    with pytest.raises(enrolling.NotGranted, match="said no"):
+        other.enrol(patience_s=0.0)
+    with pytest.raises(enrolling.StillWaiting):
+        other.enrol(patience_s=0.0, again=True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--code", "7K3M-9QRT-WX2", "--url", "https://127.0.0.1:1"),
+        ("--kit", "/nowhere"),
+        ("--kit", "{kit}", "--root", "abc"),
+        ("--code", "7K3M-9QRT-WX2A", "--url", "http://127.0.0.1:1"),
+    ],
+)
+def test_a_mistake_beside_again_costs_nothing(enrolled, words):
+    device = enrolled.copy()
+    before = {one.name: one.read_bytes() for one in device.place.folder.iterdir()}
+    told = [word.format(kit=device.kit) for word in words]
+    assert enroll(device.place.folder, "--again", *told, "--wait", "0").returncode == 2
+    assert {one.name: one.read_bytes() for one in device.place.folder.iterdir()} == before
+
+
+# Damage.
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 300, b"-----BEGIN CERTIFICATE-----\nAAAA"])
+@pytest.mark.parametrize("name", ["servers-ca.pem", "trust.json", "identity.json", "agent.toml"])
+def test_a_damaged_file_is_put_back_by_enrolling_again(enrolled, name, content):
+    device = enrolled.copy()
+    before = device.place.identity.read_bytes()
+    (device.place.folder / name).write_bytes(content)
+    assert device.enrol() == device.asset.device
+    assert device.place.identity.read_bytes() == before
+    (device.place.folder / "agent.before").unlink(missing_ok=True)
+    device.check_one_identity()
+
+
+def test_a_trust_document_with_one_wrong_letter_is_damaged(enrolled):
+    device = enrolled.copy()
+    raw = device.place.trust.read_bytes()
+    at = raw.index(b'"payload"') + 200
+    device.place.trust.write_bytes(raw[:at] + (b"A" if raw[at] != 65 else b"B") + raw[at + 1 :])
+    device.enrol()
+    assert device.place.trust.read_bytes() == raw
+
+
+def test_a_lost_certificate_is_given_again_to_its_key(enrolled):
+    device = enrolled.copy()
+    before = device.place.identity.read_bytes()
+    device.place.identity.write_bytes(verifier.key_of(before))
+    assert device.enrol() == device.asset.device
+    assert device.place.identity.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 300])
+def test_a_damaged_identity_is_told_in_one_line_that_says_again(scene, content):
+    device = scene.device()
+    device.enrol()
+    old = device.place.identity.read_bytes()
+    device.place.identity.write_bytes(content)
+    done = device.ketang_enroll()
+    assert done.returncode == 2
+    assert "identity.pem: damaged" in done.stderr
+    assert "--again" in done.stderr
+    assert done.stderr.count("\n") == 1
+    device.throw_out()
+    assert device.ketang_enroll("--again").returncode == 0
+    device.check_new_identity(old)
+
+
+def test_a_damaged_identity_is_healed_from_the_renewed_pair_beside_it(renewing_device):
+    device = renewing_device
+    renewing.renew(device.place, int(time.time()))
+    new = device.place.next.read_bytes()
+    device.place.identity.write_bytes(b"")
+    assert device.enrol() == device.asset.device
+    assert device.place.identity.read_bytes() == new
+
+
+def test_without_authorities_a_renewal_believes_nobody_and_heals(renewing_device):
+    device = renewing_device
+    device.place.servers.write_bytes(b"")
+    with pytest.raises(BadInput, match="no authority"):
+        talking.Centre(scene_url(device), "")
+    finish_renewal(device, 1)
+
+
+def scene_url(device):
+    return device.scene.region.url
+
+
+def test_a_code_is_read_from_standard_input(scene):
+    device = scene.device()
+    words = "--code", "-", "--url", scene.region.url, "--serial", device.asset.serial
+    done = subprocess.run(
+        [*KETANG, "enroll", "--dir", str(device.place.folder), *words],
+        input=f"{kit.show_code(device.code).lower()}\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    device.check_one_identity()
+
+
+def test_on_a_terminal_the_code_is_asked_for(scene):
+    device = scene.device()
+    terminal, theirs = pty.openpty()
+    words = "--url", scene.region.url, "--serial", device.asset.serial
+    process = subprocess.Popen(
+        [*KETANG, "enroll", "--dir", str(device.place.folder), *words],
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.write(terminal, f"{device.code}\n".encode())
+    said, asked = process.communicate(timeout=60)
+    os.close(terminal)
+    os.close(theirs)
+    assert process.returncode == 0, asked
+    assert asked.startswith("Code: ")
+    assert device.code not in said
+
+
 # Renewal.
 
 
@@ -499,8 +764,8 @@ def finish_renewal(device, before):
 
 
 @pytest.mark.parametrize("step", RENEWAL_STEPS)
-def test_a_renewal_killed_at_a_step_goes_on_to_one_new_certificate(enrolled, step):
-    device, before = enrolled.copy(), len(enrolled.certificates())
+def test_a_renewal_killed_at_a_step_goes_on_to_one_new_certificate(renewing_device, step):
+    device, before = renewing_device, 1
     work = lambda: renewing.renew(  # noqa: E731
         device.place, int(time.time()), reached=lambda now: now == step and die()
     )
@@ -511,24 +776,24 @@ def test_a_renewal_killed_at_a_step_goes_on_to_one_new_certificate(enrolled, ste
 
 @pytest.mark.parametrize("power", [False, True], ids=["killed", "power-cut"])
 def test_a_renewal_killed_at_any_call_to_the_disk_leaves_one_new_certificate(scene, power):
-    device = scene.device()
-    device.enrol()
     at, killed = 0, True
     while killed:
         at += 1
-        copy, before, disk = device.copy(), len(device.certificates()), Disk(at, power=power)
+        device, disk = scene.device(), Disk(at, power=power)
+        device.enrol()
 
-        def work(copy=copy, disk=disk):
+        def work(device=device, disk=disk):
             disk.seize()
-            renewing.renew(copy.place, int(time.time()))
+            renewing.renew(device.place, int(time.time()))
 
         killed = was_killed(start(work))
-        finish_renewal(copy, before)
+        finish_renewal(device, 1)
     assert at > 12
 
 
-def test_a_swap_killed_before_its_facts_heals(enrolled):
-    device, before = enrolled.copy(), len(enrolled.certificates())
+def test_a_swap_killed_before_its_facts_heals(renewing_device):
+    device, before = renewing_device, 1
+    time.sleep(1.1)  # certificates of one second have the same dates
     renewing.renew(device.place, int(time.time()))
     device.place.next.replace(device.place.identity)
     assert read_facts(device.place).until_s * 1000 in {
@@ -538,9 +803,9 @@ def test_a_swap_killed_before_its_facts_heals(enrolled):
     device.check_one_identity(given=before + 1)
 
 
-def test_a_renewal_whose_answer_never_arrives_gets_the_same_certificate(enrolled):
-    device, region = enrolled.copy(), enrolled.scene.region
-    before, facts = len(device.certificates()), read_facts(device.place)
+def test_a_renewal_whose_answer_never_arrives_gets_the_same_certificate(renewing_device):
+    device, region = renewing_device, renewing_device.scene.region
+    before, facts = 1, read_facts(device.place)
     with Swallower(region.host, region.enrol_port, of=3).open() as between:
         url = f"https://{region.host}:{between.port}"
         write_facts(
@@ -558,8 +823,8 @@ def test_a_renewal_whose_answer_never_arrives_gets_the_same_certificate(enrolled
 @pytest.mark.parametrize(
     "names", [("trust.json",), ("servers-ca.pem",), ("trust.json", "servers-ca.pem")]
 )
-def test_a_renewal_puts_back_whom_to_believe(enrolled, names):
-    device, before = enrolled.copy(), len(enrolled.certificates())
+def test_a_renewal_puts_back_whom_to_believe(renewing_device, names):
+    device, before = renewing_device, 1
     for name in names:
         (device.place.folder / name).unlink()
     renewing.renew(device.place, int(time.time()))

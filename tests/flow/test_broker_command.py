@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -61,8 +62,10 @@ def point(made, port, crl):
     """Let the centre's settings name this broker."""
     file = made / "center" / "center.toml"
     text = file.read_text().replace("8883", str(port))
-    text = text.replace("[enrolment]", f"[enrolment]\ncrl = {json.dumps(str(crl))}")
-    file.write_text(text)
+    said = re.sub(r"(?m)^crl = .*\n", "", text)
+    assert said != text
+    own = f"crl = {json.dumps(str(crl))}\n" if crl else ""
+    file.write_text(said.replace("[enrolment]\n", f"[enrolment]\n{own}"))
     return file
 
 
@@ -70,7 +73,8 @@ def point(made, port, crl):
 def test_a_region_is_configured_run_on_ipv6_alone_and_holds(made, tmp_path, capsys, kind):
     out, port = tmp_path / "out", free_port("::1")
     assert configure(made, out, kind, port) == 0
-    settings = point(made, port, made / "broker" / "clients.crl")
+    crl = made / "broker" / "clients.crl"
+    settings, before = point(made, port, crl), crl.read_bytes()
     with running(out) as process:
         capsys.readouterr()
         status = main(["broker", "check", "--json", "--settings", str(settings)])
@@ -78,6 +82,7 @@ def test_a_region_is_configured_run_on_ipv6_alone_and_holds(made, tmp_path, caps
         assert [one for one in found if one["held"] is not True] == []
         assert status == 0
         assert len(found) == 1 + len(broker_check.CHECKS)
+        assert crl.read_bytes() == before
         events, _ = broker_log.follow(out / "refusals.jsonl", None)
         assert {"no_certificate", "forbidden_publish", "oversized"} <= {e.what for e in events}
         assert {one.source for one in events} == {"::1"}
@@ -188,3 +193,36 @@ def test_the_brokers_own_folder_serves_as_the_region(made, tmp_path):
     assert configure(tmp_path / "carried", tmp_path / "out", "nats", 8883) == 0
     with pytest.raises(BadInput):
         main.__globals__["_load"]("broker")._find_region(tmp_path / "out")
+
+
+def test_a_check_that_could_not_try_revocation_is_no_success(made, tmp_path, capsys):
+    out, port = tmp_path / "out", free_port("::1")
+    configure(made, out, "nats", port)
+    settings = point(made, port, None)
+    with running(out):
+        words = ["broker", "check", "--settings", str(settings)]
+        assert main(words) == 3
+        assert "not tried      revoked_certificate" in capsys.readouterr().out
+        assert main([*words, "--allow-untried"]) == 0
+
+
+def test_the_brokers_own_copy_is_never_the_list_that_the_centre_writes(made, tmp_path, capsys):
+    base = ["broker", "config", "mosquitto", "--region", str(made), "--host", "::1", "--out"]
+    assert main([*base, str(made / "broker")]) == 2
+    (tmp_path / "link").symlink_to(made / "broker")
+    assert main([*base, str(tmp_path / "link")]) == 2
+    hard = tmp_path / "hard"
+    hard.mkdir()
+    os.link(made / "broker" / "clients.crl", hard / "clients.crl")
+    assert main([*base, str(hard)]) == 2
+    assert capsys.readouterr().err.count("own copy") == 3
+    assert main([*base, str(tmp_path / "out")]) == 0
+    assert main([*base, str(tmp_path / "out"), "--crl", str(tmp_path / "not-yet.crl")]) == 0
+    assert "not-yet.crl" in (tmp_path / "out" / "broker.toml").read_text()
+
+
+@pytest.mark.parametrize("host", ["::", "0.0.0.0", "192.168.1.5", "broker.example"])  # noqa: S104
+def test_the_doorkeepers_port_is_on_the_loopback_alone(made, tmp_path, capsys, host):
+    words = ["broker", "config", "nats", "--region", str(made), "--out", str(tmp_path / "out")]
+    assert main([*words, "--host", "::1", "--own-host", host]) == 2
+    assert "loopback" in capsys.readouterr().err

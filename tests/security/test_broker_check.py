@@ -1,16 +1,17 @@
 """The proof of the proof: for each thing the check tries, a broker that must fail it."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from ketang_cli.local_broker import Kind, LocalBroker, find_broker
 from ketang_provisioning import broker_check, brokers, nats_permits
-from ketang_provisioning.broker_probe import Address, Papers
+from ketang_provisioning.broker_probe import Address, Papers, Probe
 from ketang_provisioning.broker_scene import Place
 from ketang_provisioning.ca import ThrowawayAuthority
+from ketang_provisioning.keys import make_ec
 from ketang_provisioning.nats_permits import NoEntry, Permit
 
 MOSQUITTO = pytest.mark.mosquitto
@@ -208,6 +209,30 @@ def test_what_could_not_be_tried_is_not_called_held(nats):
         found = broker_check.run(place, nats.authority.clients, only)
     assert [one.held for one in found] == [True, None, None]
     assert all(one.todo for one in found[1:])
+
+
+def test_nats_hangs_up_when_a_certificate_ends(nats):
+    """Checked while it is connected, not only when it comes in."""
+    with LocalBroker(
+        nats._folder / "ends", nats.authority.server(), program=find_broker(Kind.NATS)
+    ) as broker:
+        address, ca_file = Address(broker.host, broker.port), nats.authority.ca_file
+        papers = Papers(nats._folder, ca_file, nats.authority.clients)
+        key, now = make_ec(), datetime.now(UTC)
+        short = nats.authority.clients.issue_client(
+            "panel-short", key.public_key(), now=now, lasts=timedelta(seconds=4)
+        )
+        identity = papers._keep(key, short)
+        with (
+            Probe(address, ca_file, identity, "panel-short") as probe,
+            Probe(address, ca_file, papers.good("panel-long"), "panel-long") as other,
+        ):
+            assert probe.entered
+            assert other.entered
+            assert probe.wait(lambda: not probe.alive, 15)
+            late_s = (datetime.now(UTC) - short.not_valid_after_utc).total_seconds()
+            assert -1.5 <= late_s <= 3
+            assert other.alive
 
 
 def test_every_finding_has_a_broker_that_fails_it():

@@ -11,7 +11,9 @@ from ketang_provisioning import brokers, takeover
 from ketang_provisioning.broker_probe import Address, Papers
 from ketang_provisioning.broker_scene import DN, UP, Place, Scene
 from ketang_provisioning.ca import ThrowawayAuthority
-from ketang_provisioning.certificates import load_certificate
+from ketang_provisioning.certificates import certificate_pem, load_certificate, make_authority
+from ketang_provisioning.keys import make_ec
+from ketang_provisioning.revocations import Revocations
 
 WITHIN_S = 5
 DEVICE, OTHER = "panel-a", "panel-b"
@@ -36,10 +38,10 @@ class Yard:
         self.scene = Scene(place, self.papers, stack, DEVICE, OTHER, "panel-c")
         self.scene.open()
 
-    def write(self, *serials, now=None, **options):
+    def write(self, *serials, now=None, number=0, **options):
         now, self._number = now or datetime.now(UTC), self._number + 1
         raw = self.authority.clients.revocation_list(
-            [(one, now) for one in serials], now=now, number=self._number, **options
+            [(one, now) for one in serials], now=now, number=number or self._number, **options
         )
         self.crl.write_bytes(raw)
 
@@ -86,7 +88,7 @@ def test_a_revoked_certificate_is_out_in_time_and_whatever_becomes_of_the_list(y
     stranger = ThrowawayAuthority(yard.crl.parent / "elsewhere")
     yard.crl.write_bytes(stranger.clients.revocation_list([], now=datetime.now(UTC), number=99))
     holds()
-    yard.write(now=datetime.now(UTC) - timedelta(days=2))  # of before it was revoked
+    yard.write(number=1)  # of before it was revoked, though it says it is of today
     holds()
     yard.crl.unlink()
     yard.broker.restart()
@@ -115,7 +117,7 @@ def test_a_device_that_is_within_is_thrown_out_and_hears_nothing_more(yard):
     device = scene.enter(
         "panel-c", identity := yard.papers.good("panel-c"), filters=[topics.of("panel-c", "dn/#")]
     )
-    scene.center.say(topics.of("panel-c", "dn/desired"), b"kept", retain=True)
+    scene.center.say(topics.of("panel-c", DN), b"kept", retain=True)
     assert device.heard(b"kept")
     yard.write(serial_of(identity))
     scene.center.listen(2.5)
@@ -155,7 +157,7 @@ def test_an_eviction_that_proves_nothing_says_so(yard):
     assert yard.scene.other.alive
 
 
-def test_both_services_have_the_centres_rights_and_no_other_name(yard):
+def test_the_centre_hears_everything_and_the_check_its_own_channel(yard):
     assert set(brokers.SERVICES) == {"center_ingest", "center_check"}
     ingest = yard.scene.enter(brokers.SERVICE, filters=[topics.everything_up()])
     yard.scene.device.say(topics.of(DEVICE, UP), b"to both")
@@ -163,3 +165,82 @@ def test_both_services_have_the_centres_rights_and_no_other_name(yard):
     assert yard.scene.center.heard(b"to both")
     ingest.say(topics.of(DEVICE, DN), b"from ingest")
     assert yard.scene.device.heard(b"from ingest")
+    yard.scene.device.say(topics.of(DEVICE, "up/telemetry"), b"for the centre alone")
+    assert ingest.heard(b"for the centre alone")
+    spying = yard.scene.enter(brokers.CHECK, filters=[topics.everything_up()])
+    yard.scene.device.say(topics.of(DEVICE, "up/telemetry"), b"again")
+    assert ingest.heard(b"again")
+    spying.say(topics.of(DEVICE, "dn/desired"), b"forged")
+    ingest.say(topics.of(DEVICE, DN), b"fence")
+    assert yard.scene.device.heard(b"fence")
+    assert b"forged" not in yard.scene.device.payloads()
+    spying.listen(0.5)
+    assert spying.payloads() == []
+
+
+NOW = datetime(2026, 9, 1, 8, tzinfo=UTC)
+AHEAD = NOW + timedelta(days=730)
+
+
+class Kept:
+    """A broker's copy of the list, without a broker."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.authority = make_authority(
+            "clients CA", make_ec(), "clients", now=NOW, lasts=timedelta(days=3650)
+        )
+        (folder / "ca.pem").write_bytes(certificate_pem(self.authority.certificate))
+        self.revocations = self.again()
+
+    def again(self):
+        return Revocations(self.folder / "crl", self.folder / "ca.pem", self.folder / "copy")
+
+    def write(self, number, now, *serials):
+        raw = self.authority.revocation_list(
+            [(one, now) for one in serials], now=now, number=number
+        )
+        (self.folder / "crl").write_bytes(raw)
+
+
+@pytest.fixture
+def kept(tmp_path):
+    return Kept(tmp_path)
+
+
+def test_a_list_of_a_clock_that_was_ahead_gives_way_when_the_clocks_are_right(kept):
+    kept.write(5, AHEAD)
+    kept.revocations.open(AHEAD)
+    kept.write(6, NOW, 77)
+    assert kept.revocations.poll(NOW)
+    assert kept.revocations.is_revoked(77)
+
+
+def test_a_list_from_the_future_gives_way_to_one_with_a_lower_number_after_a_restart_too(kept):
+    kept.write(500, AHEAD)
+    kept.revocations.open(AHEAD)
+    kept.write(6, NOW, 77)
+    again = kept.again()
+    again.open(NOW)
+    assert again.is_revoked(77)
+
+
+def test_a_list_from_the_future_waits_until_its_time_has_come(kept):
+    kept.write(5, NOW)
+    kept.revocations.open(NOW)
+    kept.write(6, NOW + timedelta(hours=3), 77)
+    assert not kept.revocations.poll(NOW)
+    assert kept.revocations.poll(NOW + timedelta(hours=3))
+    assert kept.revocations.is_revoked(77)
+
+
+def test_numbers_alone_say_which_list_is_newer(kept):
+    """The centre's clock was set back by days, and it threw somebody out."""
+    kept.write(5, NOW, 76)
+    kept.revocations.open(NOW)
+    kept.write(6, NOW - timedelta(days=3), 76, 77)
+    assert kept.revocations.poll(NOW)
+    assert kept.revocations.is_revoked(77)
+    kept.write(5, NOW + timedelta(minutes=5), 76)
+    assert not kept.revocations.poll(NOW + timedelta(minutes=5))
+    assert kept.revocations.is_revoked(77)

@@ -112,7 +112,7 @@ def service(region):
 def app(service, region):
     trust = (region.center_folder / "trust.json").read_bytes()
     lists = (region.data_dir / "clients.crl").read_bytes
-    return Asked(create_app(service.desk, b"[" + trust + b"]", lists))
+    return Asked(create_app(service.desk, lambda: b"[" + trust + b"]", lists))
 
 
 @pytest.fixture

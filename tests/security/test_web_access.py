@@ -349,9 +349,11 @@ async def test_a_first_password_opens_nothing_but_its_change(app, context):
 
 async def test_a_live_stream_ends_with_its_session(app, context):
     class Hub:
-        full = False
+        @staticmethod
+        def full(_):
+            return False
 
-        async def follow(self, _, *, again):
+        async def follow(self, _, *, again, whose):
             for no in range(1000):
                 yield f"data: {no}\n\n".encode()
                 if no == 2:
@@ -550,6 +552,93 @@ async def test_a_county_admin_manages_his_own_and_sees_nothing_of_others(app, co
     assert context.accounts.get("eve").grants == (Grant(Role.VIEWER, "s2"),)
     assert ("county-admin", "account_added") in acted(context)
     assert ("county-admin", "account_disabled") in acted(context)
+
+
+async def test_nobody_resets_his_own_password_past_the_current_one(app, context):
+    kept = context.accounts.get("root").password_hash
+    async with visiting(app, "root") as admin:
+        answer = await admin.post("/accounts/root/reset")
+        assert answer.status_code == 400
+        assert "My account" in answer.text
+        assert "/reset" not in (await admin.get("/accounts/root")).text
+    assert context.accounts.get("root").password_hash == kept
+
+
+@pytest.mark.parametrize(
+    ("held", "unit", "given", "at"),
+    [
+        ("publisher", "lan-xian", "approver", "lan-xian"),
+        ("publisher", "lan-xian", "approver", "s1"),
+        ("approver", "s1", "publisher", "lan"),
+    ],
+)
+async def test_who_publishes_does_not_approve(app, context, held, unit, given, at):
+    context.accounts.add("eve", "", "", must_change=False, at_ms=NOW_MS)
+    context.accounts.grant("eve", Grant(Role(held), unit))
+    async with visiting(app, "root") as admin:
+        answer = await admin.post("/accounts/eve/grant", role=given, unit=at)
+        assert answer.status_code == 400
+        assert "cannot both publish and approve" in answer.text
+        elsewhere = await admin.post("/accounts/eve/grant", role=given, unit="s3")
+        assert elsewhere.status_code == 303
+    assert {one.unit for one in context.accounts.get("eve").grants} == {unit, "s3"}
+
+
+async def test_taking_the_last_role_away_is_no_attack(app, context):
+    async with visiting(app, "county-admin") as admin:
+        role = {"role": "viewer", "unit": "s1"}
+        answer = await admin.post("/accounts/school/revoke", "/account", **role)
+        page = await admin.get(answer.headers["location"])
+        assert page.status_code == 200
+        assert "The role of school was taken away" in page.text
+        role = {"role": "admin", "unit": "lan-xian"}
+        answer = await admin.post("/accounts/county-admin/revoke", "/account", **role)
+        page = await admin.get(answer.headers["location"])
+        assert page.status_code == 200
+        assert "you no longer manage accounts" in page.text
+    assert counted(context, "forbidden") == 0
+
+
+async def test_an_act_on_an_account_is_noted_before_it_is_done(app, context, monkeypatch):
+    def full(*_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    kept = context.accounts.all()
+    acts = (
+        ("/accounts", {"name": "eve", "role": "viewer", "unit": "s1"}),
+        ("/accounts/county/grant", {"role": "viewer", "unit": "s1"}),
+        ("/accounts/county/revoke", {"role": "viewer", "unit": "lan-xian"}),
+        ("/accounts/county/disable", {}),
+        ("/accounts/county/reset", {}),
+        (
+            "/account/password",
+            {"current": PASSWORD, "new": "nine dry parasols", "again": "nine dry parasols"},
+        ),
+    )
+    async with visiting(app, "root") as admin:
+        token = await admin.token("/definitions")
+        monkeypatch.setattr(context.audit, "note", full)
+        for path, form in acts:
+            with pytest.raises(sqlite3.OperationalError):
+                await admin.http.post(path, data={"csrf": token, **form})
+    assert context.accounts.all() == kept
+
+
+async def test_a_part_of_the_audit_log_tells_nothing_of_the_rest(app, context, clock):
+    for no in range(40):
+        context.audit.note(NOW_MS, "x", "code" if no else "register", "", "s3")
+    async with visiting(app, "county-admin") as admin:
+        await admin.post("/accounts/school/disable")
+        page = (await admin.get("/audit")).text
+    head = context.audit.head()
+    assert "The chain holds" in page
+    assert head.hash not in page
+    assert re.findall(r'<option value="(\w+)"', page) == ["account_disabled"]
+    assert str(head.no) not in re.sub(r"<[^>]*>", " ", page.partition("<main")[2]).split()
+    async with visiting(app, "root") as admin:
+        page = (await admin.get("/audit")).text
+    assert 'class="id hash"' in page
+    assert '<option value="register"' in page
 
 
 # What is sent

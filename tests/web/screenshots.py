@@ -10,16 +10,22 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from ketang_center.access.scope import Scope
+from ketang_center.enrolment.book import Book
+from ketang_center.enrolment.service import RevocationList, load_authorities
 from ketang_center.registry.values import Level
 from ketang_cli.local_broker import free_port
 from ketang_cli.stage import Stage
+from ketang_provisioning.brokers import REVOKED
+from ketang_provisioning.certificates import certificate_pem
 from tests import parts
-from tests.web.enrolled import enrolment, fill_book
+from tests.web.enrolled import DAY_MS, certificate, enrolment, fill_book
 from tests.web.seed import NOW_MS, seeded
 from tests.web.serving import serving
 
@@ -80,13 +86,38 @@ def take_offices(browser: Browser, folder: Path) -> None:
         ):
             fill_book(context.book)
             context.book.settle(3, "refused")
-            context.book.revoke("s1-pc-4", at_ms=NOW_MS - 3_600_000, why="stolen", by="demo")
-            context.security.note(NOW_MS - 60_000, "ingest_revoked", "s1-pc-4")
+            throw_one_out(context.book, Path(place))
+            for minute, count in ((2, 3), (1, 5)):
+                at_ms = NOW_MS - minute * 60_000
+                context.security.note(
+                    at_ms, "broker_revoked_certificate", "s1-pc-4", "198.51.100.23", n=count
+                )
+            context.security.note(
+                NOW_MS - 420_000, "enrol_code_expired", "c0des1", "192.0.2.7", "SN-S1-0006"
+            )
             page = browser.new_page(viewport=WIDE)
             for name, path in (("enrolment", "enrolment"), ("security", "security")):
                 page.goto(f"{url}/{path}?lang={lang}")
                 page.screenshot(path=folder / f"{name}-{lang}.png", full_page=True)
             page.close()
+
+
+def throw_one_out(book: Book, folder: Path) -> None:
+    """Throw a stolen device out whose certificate is real, and make the list that says so."""
+    authorities = load_authorities(enrolment())
+    now = datetime.fromtimestamp(NOW_MS / 1000, UTC)
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    made = authorities[0].issue_client("s1-pc-4", key, now=now, lasts=timedelta(days=80))
+    book.rows.run("DELETE FROM certificate WHERE device = 's1-pc-4'")
+    book.add_certificate(
+        replace(
+            certificate("s1-pc-4", NOW_MS + 80 * DAY_MS),
+            serial=f"{made.serial_number:x}",
+            pem=certificate_pem(made).decode(),
+        )
+    )
+    book.revoke("s1-pc-4", at_ms=NOW_MS - 3_600_000, why="stolen", by="demo")
+    RevocationList(book, authorities, (folder / REVOKED,)).keep(NOW_MS)
 
 
 def wait_until_told(stage: Stage) -> None:
@@ -102,11 +133,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--into", type=Path, default=PICTURES)
     parser.add_argument("--url", help="of a demo that runs already, with / at its end")
+    parser.add_argument("--offices", action="store_true", help="enrolment and security alone")
     options = parser.parse_args()
     options.into.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=parts.find("chromium"), args=_FLAGS)
         take_offices(browser, options.into)
+        if options.offices:
+            return 0
         if options.url:
             take(browser, options.url, options.into)
             return 0

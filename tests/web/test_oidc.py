@@ -1,5 +1,6 @@
 """Sign-in by a real OpenID Connect provider, another process: what it vouches for, and attacks."""
 
+import base64
 import json
 import threading
 from contextlib import contextmanager
@@ -207,6 +208,74 @@ async def test_an_answer_that_is_not_to_this_browsers_question_is_refused(
             assert (await one.get("/")).status_code == 303
     assert refusals(context) == 1
     assert reason in why(context)
+
+
+async def test_a_flood_of_beginnings_pushes_nobody_out(provider, centre):
+    _, app = centre(provider)
+    async with visiting(app) as person, visiting(app, source="198.51.100.9") as flood:
+        there = (await person.get("/oidc/begin?next=/devices")).headers["location"]
+        for _ in range(1100):
+            assert (await flood.get("/oidc/begin")).status_code == 303
+        done = await person.get(path_of(vouched(there, "s-4711")))
+        assert done.status_code == 200
+        assert 'content="0;url=/devices"' in done.text
+
+
+async def test_a_flow_that_this_server_did_not_write_is_none(provider, centre):
+    context, app = centre(provider)
+    async with visiting(app) as person:
+        there = (await person.get("/oidc/begin")).headers["location"]
+        back = path_of(vouched(there, "s-4711"))
+        body, _, mac = person.http.cookies["flow"].strip('"').partition(".")
+        said = json.loads(base64.urlsafe_b64decode(body))
+        said[1] = "/accounts"
+        for forged in (
+            base64.urlsafe_b64encode(json.dumps(said).encode()).decode() + "." + mac,
+            f"{body}.",
+            body,
+            ".",
+            "",
+            "é.é",
+        ):
+            raw = f"flow={forged}".encode()
+            answer = await person.http.get(back, headers={b"cookie": raw + b"; lang=en"})
+            assert answer.status_code == 401, forged
+    assert why(context).startswith("oidc: no sign-in was begun")
+
+
+async def test_the_longest_way_onward_still_fits_a_cookie(provider, centre):
+    _, app = centre(provider)
+    async with visiting(app, base=SECURE) as person:
+        begun = await person.get("/oidc/begin?next=/devices?q=" + "x" * 1980)
+        cookie = next(
+            one for one in begun.headers.get_list("set-cookie") if one.startswith("__Host-flow")
+        )
+        assert len(cookie) < 4096
+        assert (await person.get(path_of(vouched(begun.headers["location"], "s-4711")))).is_success
+
+
+async def test_who_comes_by_the_provider_needs_no_password_of_his_own(provider, centre):
+    context, app = centre(provider)
+    kept = context.accounts.get("school").password_hash
+    context.accounts.set_password("school", kept, must_change=True)
+    async with visiting(app) as person:
+        there = (await person.get("/oidc/begin")).headers["location"]
+        assert (await person.get(path_of(vouched(there, "s-4711")))).status_code == 200
+        assert (await person.get("/")).status_code == 200
+        assert "Choose a password" not in (await person.get("/account")).text
+    async with visiting(app, "school") as person:
+        assert (await person.get("/")).headers["location"] == "/account"
+
+
+async def test_nobody_links_his_own_account(provider, centre):
+    context, app = centre(provider)
+    async with visiting(app, "root") as admin:
+        for subject in ("mine", ""):
+            answer = await admin.post("/accounts/root/link", subject=subject)
+            assert answer.status_code == 400
+            assert "another administrator" in answer.text
+        assert 'name="subject"' not in (await admin.get("/accounts/root")).text
+    assert context.accounts.get("root").subject == ""
 
 
 async def test_a_used_code_is_refused_in_a_new_sign_in_too(provider, centre):

@@ -1,14 +1,16 @@
 """Every route, without a browser: headers, roles, and what is told to whom."""
 
 import re
+from dataclasses import replace
 
 import httpx
 import pytest
 
 from ketang_center.registry.calendars import day_starts_ms
 from ketang_center.registry.values import Calendar, Placement
+from ketang_center.web import live
 from ketang_center.web.app import create_app
-from ketang_center.web.live import Hub
+from ketang_center.web.live import MOST_OF_ONE, Hub
 from tests.web.fakes import FakeReading
 from tests.web.seed import OWN, TODAY, YESTERDAY, seeded
 
@@ -18,6 +20,12 @@ SCHOOL, COUNTY, REGION = "s1", "lan-xian", "lan"
 @pytest.fixture(scope="module")
 def context(tmp_path_factory):
     with seeded(tmp_path_factory.mktemp("centre")) as (found, *_):
+        yield found
+
+
+@pytest.fixture
+def own_context(tmp_path):
+    with seeded(tmp_path) as (found, *_):
         yield found
 
 
@@ -111,9 +119,11 @@ async def test_the_language_asked_for_is_kept(context):
 class Listening:
     """In place of the hub: keeps the question whether a page hears a change."""
 
-    full = False
+    @staticmethod
+    def full(_):
+        return False
 
-    async def follow(self, hears, *, again):
+    async def follow(self, hears, *, again, whose):
         self.hears = hears
         yield b""
 
@@ -126,6 +136,48 @@ async def test_a_page_never_hears_of_a_device_it_may_not_follow(context, device)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
         await http.get(f"/live?device={device}", headers={"cookie": f"unit={SCHOOL}"})
     assert not hub.hears(frozenset({device, "s1-ifp-1"})), "another device's news gave it away"
+
+
+async def test_the_fleet_is_read_once_for_all_pages_and_not_at_every_rollup(
+    own_context, monkeypatch
+):
+    context = own_context
+    app, asked, clock = create_app(context), [], [context.clock()]
+    read = live.followed
+    monkeypatch.setattr(live, "followed", lambda *both: asked.append(1) or read(*both))
+    app.state.followed._context = replace(context, clock=lambda: clock[0])
+    app.state.hub = Listening()
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+        for _ in range(20):
+            await http.get("/live", headers={"cookie": f"unit={SCHOOL}"})
+            assert app.state.hub.hears(None)
+    assert len(asked) == 1
+    await app.state.followed.renew()
+    assert len(asked) == 1
+    moved = Placement(device="s1-ifp-1", room="s2-r1", from_ms=clock[0] - 1)
+    context.registry.place(moved)
+    await app.state.followed.renew()
+    assert len(asked) == 2
+    assert not app.state.hub.hears(frozenset({"s1-ifp-1"})), "it stands elsewhere by now"
+    clock[0] += 60_000
+    await app.state.followed.renew()
+    assert len(asked) == 3, "a stay may begin by its date alone"
+
+
+async def test_a_session_has_so_many_streams_and_no_more():
+    hub = Hub(FakeReading(), lambda: 0)
+    streams = [hub.follow(lambda _: True, again=True, whose=7) for _ in range(MOST_OF_ONE + 1)]
+    for one in streams[:-1]:
+        await anext(one)
+    assert hub.full(7)
+    assert not hub.full(8)
+    with pytest.raises(StopAsyncIteration):
+        await anext(streams[-1])
+    await streams[0].aclose()
+    assert not hub.full(7)
+    for one in streams:
+        await one.aclose()
 
 
 async def test_events_are_numbered_page_by_page():

@@ -66,6 +66,9 @@ def test_every_refusal_there_is_has_a_word(lang):
         *(f"enrol_{one.value}" for one in Reason),
         *(f"ingest_{one}" for one in sorted(refused)),
         "ingest_revoked",
+        "evicted",
+        "not_evicted",
+        "enrol_connections",
         *(one.value for one in What),
         *(f"broker_{one.value}" for one in What),
         *CONSOLE,
@@ -106,45 +109,62 @@ async def test_what_stands_out_is_said_first(world):
 
 async def test_who_looks_after_a_part_sees_only_names_of_that_part(context):
     fill_book(context.book)
-    for who, source in (
-        ("s1-pc-1", "192.0.2.1"),
-        ("s3-pc-1", "192.0.2.3"),
-        ("c0des1", "192.0.2.11"),
-        ("c0des3", "192.0.2.13"),
-        ("school", "192.0.2.21"),
-        ("other-county", "192.0.2.22"),
-        ("two", "192.0.2.23"),
-        ("nothing", "192.0.2.24"),
-        ("", "192.0.2.31"),
-        ("nobody-knows", "192.0.2.32"),
+    for what, who, source in (
+        ("ingest_bad_record", "s1-pc-1", "192.0.2.1"),
+        ("broker_takeover_tried", "s1-ifp-1", "192.0.2.2"),
+        ("ingest_bad_record", "s3-pc-1", "192.0.2.3"),
+        ("enrol_bad_request", "s1-pc-1", "192.0.2.4"),
+        ("enrol_code_expired", "c0des1", "192.0.2.11"),
+        ("enrol_code_expired", "c0des3", "192.0.2.13"),
+        ("forbidden", "school", "192.0.2.21"),
+        ("login_failed", "other-county", "192.0.2.22"),
+        ("csrf", "two", "192.0.2.23"),
+        ("oversized", "nothing", "192.0.2.24"),
+        ("forbidden", "", "192.0.2.31"),
+        ("broker_unknown_name", "nobody-knows", "192.0.2.32"),
     ):
-        context.security.note(NOW_MS, "forbidden", who, source)
+        context.security.note(NOW_MS, what, who, source)
     context.book.revoke("s1-pc-1", at_ms=NOW_MS, why="lost", by="x")
     context.book.revoke("s3-pc-1", at_ms=NOW_MS, why="lost", by="x")
     app = create_app(context)
     async with visiting(app, "county-admin") as person:
         page = (await person.get("/security")).text
         assert set(re.findall(r"192\.0\.2\.\d+", page)) == {
-            "192.0.2.1",
-            "192.0.2.11",
-            "192.0.2.21",
+            f"192.0.2.{no}" for no in (1, 2, 4, 11, 21)
         }
         assert "s3-pc-1" not in page
         assert "part of the tree" in page
     async with visiting(app, "root") as person:
         page = (await person.get("/security")).text
-        assert len(set(re.findall(r"192\.0\.2\.\d+", page))) == 10
+        assert len(set(re.findall(r"192\.0\.2\.\d+", page))) == 12
         assert "s3-pc-1" in page
 
 
-async def test_a_name_that_is_also_anothers_is_not_shown(context):
+async def test_an_account_called_like_anothers_device_neither_blinds_nor_shows(context):
     fill_book(context.book)
-    context.accounts.add("s3-pc-1", "x", "", must_change=False, at_ms=NOW_MS)
-    one = context.accounts.get("school").grants[0]
-    context.accounts.grant("s3-pc-1", one)
-    context.security.note(NOW_MS, "forbidden", "s3-pc-1", "192.0.2.3")
+    mine, others = context.accounts.get("school").grants[0], "s3-pc-1"
+    for name, unit in ((others, mine.unit), ("s1-pc-1", "s3"), ("c0des1", "s3")):
+        context.accounts.add(name, "x", "", must_change=False, at_ms=NOW_MS)
+        context.accounts.grant(name, replace(mine, unit=unit))
+    for what, name, source in (
+        ("ingest_revoked", others, "192.0.2.3"),
+        ("forbidden", others, "192.0.2.4"),
+        ("ingest_revoked", "s1-pc-1", "192.0.2.1"),
+        ("enrol_code_expired", "c0des1", "192.0.2.11"),
+        ("login_failed", "s1-pc-1", "192.0.2.5"),
+    ):
+        context.security.note(NOW_MS, what, name, source)
+    context.book.revoke("s1-pc-1", at_ms=NOW_MS, why="stolen", by="x")
+    context.book.revoke(others, at_ms=NOW_MS, why="stolen", by="x")
     async with visiting(create_app(context), "county-admin") as person:
-        assert "192.0.2.3" not in (await person.get("/security")).text
+        page = (await person.get("/security")).text
+        assert set(re.findall(r"192\.0\.2\.\d+", page)) == {
+            "192.0.2.1",
+            "192.0.2.4",
+            "192.0.2.11",
+        }
+        out = page.partition('id="h-out"')[2].partition("</table>")[0]
+        assert re.findall(r"s\d-pc-\d", out) == ["s1-pc-1"]
 
 
 async def test_who_may_not_see_it_finds_no_page(context):
@@ -196,7 +216,8 @@ async def test_each_revocation_says_how_far_it_is_enforced(context, tmp_path):
     for device in ("s1-pc-4", "s1-pc-8"):
         context.book.revoke(device, at_ms=NOW_MS - 1000, why="stolen", by="x")
     context.security.note(NOW_MS, "ingest_revoked", "s1-pc-4", "")
-    found = security_views.situation(context, context.accounts.get("root").actor)
+    log = security_views.read_log(context, NOW_MS)
+    found = security_views.situation(context, context.accounts.get("root").actor, log)
     assert {one.revocation.device: (one.enforced.value, one.tries) for one in found.thrown_out} == {
         "s1-pc-1": ("listed", 0),
         "s1-pc-4": ("pending", 1),

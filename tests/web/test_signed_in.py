@@ -1,13 +1,18 @@
 """The console as people use it who must sign in: a real browser, a real server."""
 
+import socket
+
 import httpx
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from ketang_center.access.policy import Grant, Role
 from ketang_center.access.scope import Scope
+from ketang_center.listening import listening
 from ketang_center.registry.values import Device, Kind, Level, Unit
 from ketang_center.settings import Oidc
+from ketang_center.web.server import console
+from ketang_contract.errors import BadInput
 from ketang_provisioning.ca import ThrowawayAuthority
 from tests.web.seed import PASSWORD, populate, seeded
 from tests.web.serving import serving
@@ -285,3 +290,26 @@ def test_the_console_serves_on_ipv6_alone(tmp_path, free_port):
         serving(context, free_port, host="::1") as at,
     ):
         assert httpx.get(f"{at}/sign-in").status_code == 200
+
+
+def test_a_console_on_every_address_is_reached_by_both_families(tmp_path, free_port):
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+    with (
+        seeded(tmp_path, demo=False) as (context, *_),
+        serving(context, free_port, host="::"),
+    ):
+        for host in ("127.0.0.1", "[::1]"):
+            assert httpx.get(f"http://{host}:{free_port}/healthz").text == "ok"
+
+
+def test_a_console_that_cannot_listen_says_so_in_one_line(tmp_path, free_port):
+    with (
+        seeded(tmp_path, demo=False) as (context, *_),
+        listening("127.0.0.1", free_port, "x"),
+        pytest.raises(BadInput, match=f"console: cannot listen on 127.0.0.1 port {free_port}"),
+    ):
+        console(context, "127.0.0.1", free_port).run()

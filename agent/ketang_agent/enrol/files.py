@@ -4,6 +4,7 @@ Together, so that one rename swaps both: no loss of power can leave a key beside
 another. Standard library only, since the supervisor looks here too.
 """
 
+import importlib
 import json
 import os
 import shutil
@@ -63,6 +64,16 @@ class Place:
     def new_key(self) -> Path:
         """A key that has no certificate yet."""
         return self.folder / "asking.key"
+
+    @property
+    def again_key(self) -> Path:
+        """The key that asks for another identity; the one in use stays in force meanwhile."""
+        return self.folder / "again.key"
+
+    @property
+    def refusal(self) -> Path:
+        """What the centre last said to this pair's renewal, where that was no."""
+        return self.folder / "refusal.json"
 
     @property
     def answer(self) -> Path:
@@ -164,24 +175,32 @@ def alone(place: Place) -> Iterator[None]:
     Raises:
         BadInput: one is at work.
     """
-    if os.name == "nt":  # there the installer's service manager starts one at a time
-        yield
-        return
-    import fcntl  # noqa: PLC0415  (not on Windows)
-
     # Never through a link: the folder is the service account's, and this may be root.
-    how = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
+    how = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    take = _take_on_windows if os.name == "nt" else _take
     with os.fdopen(os.open(place.folder / ".lock", how, 0o600), "wb") as lock:
         deadline = time.monotonic() + _LOCK_S
         while True:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                take(lock.fileno())
                 break
             except OSError:
                 if time.monotonic() > deadline:
                     raise BadInput(f"{place.folder}: another enrolment is at work here") from None
                 time.sleep(_LOCK_LOOK_S)
         yield
+
+
+def _take(handle: int) -> None:
+    import fcntl  # noqa: PLC0415  (not on Windows)
+
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _take_on_windows(handle: int) -> None:
+    """Lock the file's first byte; closing the file lets it go. Not run on Windows yet."""
+    locking = importlib.import_module("msvcrt")  # there only
+    locking.locking(handle, locking.LK_NBLCK, 1)
 
 
 def _flush_folder(folder: Path) -> None:

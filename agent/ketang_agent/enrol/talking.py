@@ -7,16 +7,22 @@ from http.client import HTTPException, HTTPSConnection
 from urllib.parse import urlsplit
 
 from ketang_contract.enrolment import ENROL, NONCE, RENEW, TRUST
-from ketang_contract.errors import KetangError
+from ketang_contract.errors import BadInput, KetangError
 
 _TIMEOUT_S = 15
 _MOST_BYTES = 1 << 20
 _FOUND = 200
 _LEAST_WAIT_S = 1
+TRANSIENT = frozenset({"too_many", "locked", "queue_full", "unavailable", "bad_nonce", "no_reason"})
+"""Reasons that pass by themselves, and soon."""
 
 
 class Unreachable(KetangError):
     """The centre does not answer, or not as it should. Caller: try again later."""
+
+
+class Stranger(Unreachable):
+    """Its certificate does not lead back to the authorities held: they may have been replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +41,21 @@ class Reply:
 
 
 class Centre:
-    """The service at a URL, believed by the authorities in ``servers`` (PEM) and no others."""
+    """The service at a URL, believed by the authorities in ``servers`` (PEM) and no others.
+
+    Raises:
+        BadInput: there is none in ``servers``.
+    """
 
     def __init__(self, url: str, servers: str) -> None:
         self._url = url
-        self._context = ssl.create_default_context(cadata=servers)
+        # Not ``create_default_context``: without an authority that would take the system's.
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            self._context.load_verify_locations(cadata=servers)
+        except (ssl.SSLError, ValueError):
+            raise BadInput("no authority for the centre's servers can be read") from None
 
     def nonce(self) -> str:
         """Return a nonce for one request.
@@ -118,7 +134,7 @@ def _ask(
         raw = answer.read(_MOST_BYTES + 1)
         status, retry = answer.status, answer.headers.get("Retry-After", "")
     except ssl.SSLCertVerificationError as problem:
-        raise Unreachable(
+        raise Stranger(
             f"{url}: its certificate is not from this region ({problem.verify_message}); check the"
             " address, and this device's clock"
         ) from None

@@ -7,6 +7,7 @@ that end when they are done.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -21,6 +22,8 @@ from ketang_contract.errors import BadInput, Refused
 from ketang_contract.kit import Kit, SignedKit
 from ketang_contract.trust import Purpose, Trust
 
+_LEAST_LEFT_S = 600
+"""A certificate that ends sooner is of no use."""
 _PEM = serialization.Encoding.PEM
 
 
@@ -126,17 +129,22 @@ def key_of(pair: bytes) -> bytes:
 def drop_served_key(place: Place) -> None:
     """Take away a key that stands in a pair already: power went before its file did.
 
-    Asked with again, it would only be given the certificate it has.
-
-    Raises:
-        BadInput: a file holds no key that can be read.
+    Asked with again, it would only be given the certificate it has. A damaged one goes as well.
     """
-    if not place.new_key.exists():
-        return
-    name = key_name(place.new_key.read_bytes())
-    pairs = (one for one in (place.identity, place.next) if one.exists())
-    if any(key_name(one.read_bytes()) == name for one in pairs):
-        remove(place.new_key)
+    for file in (place.new_key, place.again_key):
+        if not file.exists():
+            continue
+        name = _key_name(file)
+        if not name or name in (_key_name(place.identity), _key_name(place.next)):
+            remove(file)
+
+
+def _key_name(file: Path) -> str:
+    """Name the key in a file; empty where none can be read."""
+    try:
+        return key_name(file.read_bytes())
+    except (FileNotFoundError, BadInput):
+        return ""
 
 
 def belongs(key: bytes, certificate: str) -> bool:
@@ -152,11 +160,20 @@ def belongs(key: bytes, certificate: str) -> bool:
     return certified.public_key() == _load(key).public_key()
 
 
+def is_pair(pair: bytes) -> bool:
+    """Tell whether a file holds a key and this key's certificate, whole and readable."""
+    try:
+        return belongs(pair, pair.decode("ascii")) and bool(dates(pair).name)
+    except (BadInput, UnicodeDecodeError):
+        return False
+
+
 def check_issued(answer: bytes, key: bytes, document: Trust, now_s: int) -> Issued:
     """Return the centre's answer if its certificate is really this key's, and this region's.
 
     Raises:
-        Refused: it is not an answer, or a certificate that would not let us in.
+        Refused: it is not an answer, or a certificate that would not let us in; ``ended``: one
+            whose time is over, as a key that waited long is given again.
     """
     issued = validate.body(Issued, answer)
     try:
@@ -173,6 +190,10 @@ def check_issued(answer: bytes, key: bytes, document: Trust, now_s: int) -> Issu
         raise Refused("bad_certificate", "it names another device")
     if not any(_signed_by(certificate, one) for one in authorities):
         raise Refused("bad_certificate", "no authority of this region signed it")
+    until = certificate.not_valid_after_utc
+    if until.timestamp() <= now_s + _LEAST_LEFT_S:
+        detail = f"the certificate ends {until:%Y-%m-%d %H:%M} UTC; check this device's clock"
+        raise Refused("ended", detail)
     return issued
 
 

@@ -24,6 +24,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from ketang_contract.records import Family
 
+UNREACHABLE = "unreachable"
+"""Why a connection was ``Lost`` that met no broker at all, or none that is believed."""
 KEEPALIVE_S = 60
 """A connection that died without a word is noticed within 1.5 times this, by both its ends."""
 _FAMILIES = {socket.AF_INET: Family.V4, socket.AF_INET6: Family.V6}
@@ -223,7 +225,7 @@ class Connection:
 
     def _on_connect_fail(self, client: Client, _u: Any) -> None:
         client.disconnect()
-        self._say(Lost("unreachable"))
+        self._say(Lost(UNREACHABLE))
 
     def _on_disconnect(
         self,

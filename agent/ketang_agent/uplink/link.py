@@ -60,7 +60,10 @@ Connect = Callable[[tuple[str, bytes]], Wire]
 
 
 class Link:
-    """Connects, announces, sends and reconnects. One thread: the main loop's."""
+    """Connects, announces, sends and reconnects. One thread: the main loop's.
+
+    ``heard`` is told what became of each wire, between its ``connect`` and that of the next one.
+    """
 
     def __init__(
         self,
@@ -70,6 +73,7 @@ class Link:
         connect: Connect,
         agent_version: str,
         jitter: Callable[[], float] = random.random,
+        heard: Callable[[Connected | Lost], None] = lambda _: None,
     ) -> None:
         self._spool = spool
         self._sender = sender
@@ -77,6 +81,7 @@ class Link:
         self._connect = connect
         self._agent_version = agent_version
         self._jitter = jitter
+        self._heard = heard
         self._wire: Wire | None = None
         self._mids: dict[int, str] = {}
         self._retry_at_ms = 0
@@ -119,12 +124,14 @@ class Link:
         for happening in happenings:
             match happening:
                 case Connected():
+                    self._heard(happening)
                     self._announce(now)
                 case Confirmed(mid):
                     self._sender.confirm(self._mids.pop(mid, ""))
                 case Received(_, payload):
                     acks.append(payload)
                 case Lost():
+                    self._heard(happening)
                     lost = happening
                     break
         if acks:

@@ -69,12 +69,8 @@ class Accounts:
         Raises:
             BadAccount: the name or the display name is wrong, or the name is taken.
         """
-        name = name_of(name)
+        name = self.free_name(name, display_name)
         display_name = display_name.strip() or name
-        if len(display_name) > MOST_DISPLAY or not display_name.isprintable():
-            raise BadAccount(
-                "display", f"a display name has 1 to {MOST_DISPLAY} printable characters"
-            )
         try:
             with self._file.transaction() as db:
                 db.execute(
@@ -83,6 +79,21 @@ class Accounts:
                 )
         except sqlite3.IntegrityError as taken:
             raise BadAccount("taken", f"the account name {name!r} is taken") from taken
+
+    def free_name(self, typed: str, display_name: str) -> str:
+        """Return the name an account could be added under.
+
+        Raises:
+            BadAccount: the name or the display name is wrong, or the name is taken.
+        """
+        name, display_name = name_of(typed), display_name.strip()
+        if len(display_name) > MOST_DISPLAY or not display_name.isprintable():
+            raise BadAccount(
+                "display", f"a display name has 1 to {MOST_DISPLAY} printable characters"
+            )
+        if self.get(name) is not None:
+            raise BadAccount("taken", f"the account name {name!r} is taken")
+        return name
 
     def get(self, name: str) -> Account | None:
         """Return an account, disabled or not."""
@@ -129,8 +140,8 @@ class Accounts:
         with self._file.transaction() as db:
             db.execute("UPDATE account SET disabled = ? WHERE name = ?", (disabled, name))
 
-    def link(self, name: str, issuer: str, subject: str) -> None:
-        """Link an account to a provider's subject; empty ones end the link.
+    def check_link(self, name: str, issuer: str, subject: str) -> None:
+        """Tell whether ``link`` would do.
 
         Raises:
             BadAccount: the subject is too long, or is linked to another account.
@@ -139,6 +150,17 @@ class Accounts:
             raise BadAccount(
                 "subject", f"a subject has at most {MOST_SUBJECT} printable characters"
             )
+        has = self.linked(issuer, subject)
+        if has is not None and has.name != name:
+            raise BadAccount("linked", "that subject is linked to another account")
+
+    def link(self, name: str, issuer: str, subject: str) -> None:
+        """Link an account to a provider's subject; empty ones end the link.
+
+        Raises:
+            BadAccount: the subject is too long, or is linked to another account.
+        """
+        self.check_link(name, issuer, subject)
         try:
             with self._file.transaction() as db:
                 db.execute(

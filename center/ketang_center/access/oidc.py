@@ -1,14 +1,18 @@
 """Sign-in by the region's own OpenID Connect provider: code flow with PKCE, state and nonce.
 
 Authlib does the protocol (RFC 6749, RFC 7636, OpenID Connect Core 1.0). What it keeps between the
-two steps stays on the server, under a random token that the browser holds. A provider only vouches
-for a subject: an account that is not linked to it is never made.
+two steps travels in a cookie of the browser that asked, under a MAC with a key that lives as long
+as the process: strangers who begin a thousand times fill no table, and push nobody out. That a code
+works once is the provider's to hold (RFC 6749, 4.1.2). A provider only vouches for a subject: an
+account that is not linked to it is never made.
 """
 
+import base64
 import hashlib
+import hmac
+import json
 import secrets
 import ssl
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,15 +28,39 @@ from ketang_contract.errors import BadInput
 
 KEPT_MS = 10 * 60_000
 """How long a person may take at the provider."""
-_MOST_FLOWS = 1000
+_MOST_TOKEN = 3800
+"""Characters; browsers keep 4,096 bytes of a cookie with its name and flags."""
 _PATIENCE_S = 10.0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Flow:
     kept: dict[str, Any]
     began_ms: int
     onward: str
+
+
+class _Flows:
+    """Writes what is kept of a sign-in into a token, and reads only tokens of its own."""
+
+    def __init__(self) -> None:
+        self._key = secrets.token_bytes(32)
+
+    def token(self, flow: _Flow) -> str:
+        said = json.dumps([flow.began_ms, flow.onward, flow.kept], separators=(",", ":")).encode()
+        body = base64.urlsafe_b64encode(said).decode()
+        return f"{body}.{self._mac(body)}"
+
+    def flow(self, token: str) -> _Flow | None:
+        body, _, mac = token.partition(".")
+        if not hmac.compare_digest(mac.encode(errors="replace"), self._mac(body).encode()):
+            return None
+        began_ms, onward, kept = json.loads(base64.urlsafe_b64decode(body))
+        return _Flow(kept, began_ms, onward)
+
+    def _mac(self, body: str) -> str:
+        text = body.encode("utf-8", "surrogateescape")
+        return hmac.new(self._key, text, hashlib.sha256).hexdigest()
 
 
 class Provider:
@@ -40,7 +68,7 @@ class Provider:
 
     def __init__(self, settings: Oidc) -> None:
         self.settings = settings
-        self._flows: OrderedDict[bytes, _Flow] = OrderedDict()
+        self._flows = _Flows()
         self._app = _registered(settings)
 
     async def begin(
@@ -51,28 +79,27 @@ class Provider:
         Raises:
             NoProvider: it cannot be reached.
         """
-        flow = _Flow({}, now_ms, onward)
+        kept: dict[str, Any] = {}
         await self._known()
-        request.scope["session"] = flow.kept
+        request.scope["session"] = kept
         try:
             answer = await self._app.authorize_redirect(request, callback)
         except (httpx.HTTPError, AuthlibBaseError, RuntimeError) as problem:
             raise NoProvider(str(problem)) from problem
-        token = secrets.token_urlsafe(32)
-        self._flows[_hash(token)] = flow
-        if len(self._flows) > _MOST_FLOWS:
-            self._flows.popitem(last=False)
+        token = self._flows.token(_Flow(kept, now_ms, onward))
+        if len(token) > _MOST_TOKEN:
+            token = self._flows.token(_Flow(kept, now_ms, "/"))
         return str(answer.headers["location"]), token
 
     async def finish(self, request: Request, token: str, now_ms: int) -> tuple[str, str]:
-        """Return the subject vouched for and where the person was going; works once for a token.
+        """Return the subject vouched for and where the person was going.
 
         Raises:
             NotVouched: state, nonce, code, issuer, audience, signature or age is wrong.
             NoProvider: it cannot be reached.
         """
-        flow = self._flows.pop(_hash(token), None)
-        if flow is None or now_ms - flow.began_ms > KEPT_MS:
+        flow = self._flows.flow(token)
+        if flow is None or not 0 <= now_ms - flow.began_ms <= KEPT_MS:
             raise NotVouched("no sign-in was begun by this browser")
         state = request.query_params.get("state", "")
         if not any(key.endswith(f"_{state}") for key in flow.kept) or not state:
@@ -136,7 +163,3 @@ def _registered(settings: Oidc) -> Any:
             "trust_env": False,
         },
     )
-
-
-def _hash(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

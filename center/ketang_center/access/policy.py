@@ -149,6 +149,18 @@ def can_grant(actor: Actor, tree: Tree, grant: Grant) -> bool:
     )
 
 
+def clashes(tree: Tree, held: Iterable[Grant], new: Grant) -> bool:
+    """Tell whether a role would let one account both publish and approve on the same units."""
+    apart = {Role.PUBLISHER, Role.APPROVER}
+    return any(
+        {one.role, new.role} == apart
+        and (
+            one.unit == new.unit or tree.holds(one.unit, new.unit) or tree.holds(new.unit, one.unit)
+        )
+        for one in held
+    )
+
+
 def sees_account(actor: Actor, tree: Tree, grants: Iterable[Grant]) -> bool:
     """Tell whether an actor administers at least a part of what an account may do."""
     grants = tuple(grants)

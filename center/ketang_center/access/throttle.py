@@ -1,7 +1,8 @@
 """Against guessing and flooding: lock-outs that bind a source, and a rate for everybody.
 
 A lock-out binds where the attempts come from, never whom they aim at: nobody can lock a school or
-an account out by guessing at it. In memory and bounded; a restart forgives.
+an account out by guessing at it. In memory and bounded; a restart forgives. ``now_s`` is a
+monotonic clock's; should it go back all the same, nobody is locked or held up longer than meant.
 """
 
 from collections import OrderedDict
@@ -16,7 +17,7 @@ _IPV6_PREFIX = 64
 class _Record:
     failures: int
     since_s: float
-    locked_until_s: float = 0.0
+    locked_at_s: float | None = None
 
 
 class Throttle:
@@ -35,17 +36,20 @@ class Throttle:
     def locked_s(self, source: str, now_s: float) -> float:
         """Return how many seconds a source has to wait; 0: it may try."""
         record = self._records.get(source)
-        return max(0.0, record.locked_until_s - now_s) if record else 0.0
+        if record is None or record.locked_at_s is None:
+            return 0.0
+        record.locked_at_s = min(record.locked_at_s, now_s)
+        return max(0.0, record.locked_at_s + self._lock_s - now_s)
 
     def failed(self, source: str, now_s: float) -> bool:
         """Count a failure; true when it locks the source."""
         record = self._records.pop(source, None)
-        if record is None or now_s - record.since_s > self._within_s:
+        if record is None or not 0 <= now_s - record.since_s <= self._within_s:
             record = _Record(0, now_s)
         record.failures += 1
         locks = record.failures > self._most
         if locks:
-            record.locked_until_s = now_s + self._lock_s
+            record.locked_at_s = now_s
             record.failures, record.since_s = 0, now_s
         self._records[source] = record
         if len(self._records) > _MOST_SOURCES:
@@ -66,8 +70,8 @@ class Bucket:
 
     def take(self, now_s: float) -> float:
         """Take a token if there is one."""
-        self._tokens = min(self._burst, self._tokens + (now_s - self._at_s) * self._per_s)
-        self._at_s = now_s
+        passed_s = max(0.0, now_s - self._at_s)
+        self._tokens, self._at_s = min(self._burst, self._tokens + passed_s * self._per_s), now_s
         if self._tokens >= 1:
             self._tokens -= 1
             return 0.0
@@ -86,6 +90,3 @@ def source_of(address: str) -> str:
         return str(found.ipv4_mapped)
     whole = int(found) >> (128 - _IPV6_PREFIX) << (128 - _IPV6_PREFIX)
     return f"{IPv6Address(whole)}/{_IPV6_PREFIX}" if not found.is_loopback else str(found)
-
-
-__all__ = ["Bucket", "Throttle", "source_of"]

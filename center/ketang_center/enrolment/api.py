@@ -4,6 +4,8 @@ Its own port, because it is meant for devices in every school and the console is
 session, no page; whatever a stranger sends gets one JSON answer.
 """
 
+import logging
+import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
@@ -20,6 +22,9 @@ from ketang_contract import enrolment
 from ketang_contract.enrolment import MAX_BODY_BYTES, Challenge, Issued, Turned
 from ketang_contract.validate import BODIES
 
+log = logging.getLogger("ketang.enrolment")
+
+_BUSY_S = 10
 _STATUS = {
     Reason.UNKNOWN_CODE: 403,
     Reason.CODE_EXPIRED: 403,
@@ -35,6 +40,7 @@ _STATUS = {
     Reason.TOO_MANY: 429,
     Reason.LOCKED: 429,
     Reason.QUEUE_FULL: 503,
+    Reason.UNAVAILABLE: 503,
 }
 """Any other reason: a person has to decide, and the device asks again (202)."""
 _HEADERS = {
@@ -70,12 +76,12 @@ _ENVELOPE = {
 Answer = Issued | Turned
 
 
-def create_app(desk: Desk, trust: bytes, crl: Callable[[], bytes]) -> FastAPI:
+def create_app(desk: Desk, trust: Callable[[], bytes], crl: Callable[[], bytes]) -> FastAPI:
     """Make the application.
 
     Args:
         desk: decides.
-        trust: every version of the trust document, a JSON array.
+        trust: gives every version of the trust document, a JSON array.
         crl: gives the revocation lists, PEM.
     """
     app = _bare()
@@ -104,7 +110,7 @@ def create_app(desk: Desk, trust: bytes, crl: Callable[[], bytes]) -> FastAPI:
     @app.get(enrolment.TRUST, response_class=JSONResponse, name="trust", responses=_one(_TRUST))
     async def the_trust() -> Response:
         """Give the region's trust documents, oldest first; who reads them checks the signatures."""
-        return Response(trust, media_type="application/json", headers=_HEADERS)
+        return Response(await run_in_threadpool(trust), media_type=_JSON, headers=_HEADERS)
 
     @app.get(enrolment.CRL, response_class=Response, name="crl", responses=_one(_LISTS))
     async def the_crl() -> Response:
@@ -142,7 +148,11 @@ def _decided(decide: Callable[[bytes, str], Answer]) -> Callable[[Request], Awai
         if body is None:
             return JSONResponse({"reason": "bad_request"}, 413, headers=_HEADERS)
         source = source_of(request.client.host if request.client else "")
-        made = await run_in_threadpool(decide, body, source)
+        try:
+            made = await run_in_threadpool(decide, body, source)
+        except sqlite3.OperationalError as problem:  # another process holds a file, or the disk
+            log.warning("enrolment.busy why=%s", problem)
+            made = Turned(reason=Reason.UNAVAILABLE.value, retry_after_s=_BUSY_S)
         if isinstance(made, Issued):
             return JSONResponse(asdict(made), headers=_HEADERS)
         headers = dict(_HEADERS)

@@ -10,7 +10,8 @@ _LOOK_S = 1.0
 class Bans:
     """One thread. Asked before every message, so it only looks into the book once a second.
 
-    ``heard`` is told each barred device that was asked for: it is connected still.
+    ``book`` is its own, a connection that nobody else holds: ingest must not wait for a page of the
+    console. ``heard`` is told each barred device that was asked for: it is connected still.
     """
 
     def __init__(

@@ -17,7 +17,10 @@ from ketang_center.enrolment.rows import Rows
 from ketang_center.enrolment.values import Asset, Certificate, Code, Revocation, Waiting
 from ketang_contract.errors import BadInput
 
-MOST_WAITING = 2_000
+MOST_WAITING, MOST_OF_SCHOOL = 20_000, 500
+_SPARE = 10
+"""Requests that may wait on a code besides twice its uses: wrong serials, second tries."""
+_FORGOTTEN_MS = 30 * 86_400_000
 APPROVED, REFUSED = "approved", "refused"
 
 
@@ -158,9 +161,9 @@ class Book:
         """Return a device's certificates, the latest first."""
         return self.rows.read(Certificate, "WHERE device = ? ORDER BY until_ms DESC", device)
 
-    def latest_certificates(self) -> dict[str, Certificate]:
-        """Return each device's certificate that lasts longest."""
-        return {one.device: one for one in self.rows.read(Certificate, "ORDER BY until_ms")}
+    def successors_of(self, key_id: str) -> list[Certificate]:
+        """Return the certificates that a key asked for as its next."""
+        return self.rows.read(Certificate, "WHERE parent = ? ORDER BY from_ms, serial", key_id)
 
     # Revocation.
 
@@ -186,24 +189,32 @@ class Book:
             Certificate, "WHERE revoked_ms IS NOT NULL AND until_ms > ? ORDER BY serial", now_ms
         )
 
-    def next_crl_number(self) -> int:
-        """Return a number greater than all before (RFC 5280, section 5.2.3).
-
-        The first list has number 1 and was made with the region.
-        """
-        return self.rows.next_number("crl") + 1
-
     # Those who wait for a person.
 
     def wait(self, one: Waiting) -> Waiting | None:
-        """Put a request into the queue, or refresh it; None when the queue is full."""
+        """Put a request into the queue, or refresh it; None when its share of the queue is full.
+
+        A code has a share, and so has a school: nobody can fill the region's queue with one code.
+        Whoever has not asked for a month is forgotten, decided or not.
+        """
         with self.transaction():
+            stale_ms = one.asked_ms - _FORGOTTEN_MS
+            self.rows.run("DELETE FROM waiting WHERE asked_ms < ?", stale_ms)
             known = self.waiting_key(one.key_id)
-            if known is None and len(self.waiting()) >= MOST_WAITING:
+            if known is None and not self._room_for(one):
                 return None
             kept = replace(one, no=known.no if known else self.rows.next_number("waiting"))
             self.rows.put(kept)
             return kept
+
+    def _room_for(self, one: Waiting) -> bool:
+        rows = self.rows
+        all_of_them = rows.number("SELECT count(*) FROM waiting")
+        school = rows.number("SELECT count(*) FROM waiting WHERE school = ?", one.school)
+        code = rows.number("SELECT count(*) FROM waiting WHERE code_id = ?", one.code_id)
+        found = self.code_named(one.code_id)
+        share = 2 * found.uses + _SPARE if found else MOST_OF_SCHOOL
+        return all_of_them < MOST_WAITING and school < MOST_OF_SCHOOL and code < share
 
     def waiting_key(self, key_id: str) -> Waiting | None:
         """Return the request of a key."""
@@ -220,11 +231,14 @@ class Book:
         return self.rows.read(Waiting, "WHERE verdict = '' ORDER BY no")
 
     def settle(self, no: int, verdict: str, device: str = "") -> None:
-        """Note a person's verdict on a request, and the device id that was meant."""
+        """Note a person's verdict on a request, and the device id that was meant.
+
+        Where it came from is forgotten: source addresses live in the security log alone.
+        """
         with self.transaction():
             found = self.waiting_no(no)
             if found:
-                self.rows.put(replace(found, verdict=verdict, device=device))
+                self.rows.put(replace(found, verdict=verdict, device=device, source=""))
 
     def served(self, key_id: str) -> None:
         """Take a request off the queue: it has its certificate."""

@@ -4,7 +4,9 @@ One lock around each decision. Everything that is decided is in the audit log, a
 away in the security log too; the certificate is durable before it is handed out.
 """
 
+import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,10 +15,19 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ketang_center.access.audit import Audit
-from ketang_center.access.throttle import Bucket, Throttle
 from ketang_center.enrolment.book import APPROVED, Book
-from ketang_center.enrolment.judging import Again, Ask, Facts, Grant, Turn, judge
+from ketang_center.enrolment.judging import (
+    Again,
+    Ask,
+    Facts,
+    Grant,
+    RenewalFacts,
+    Turn,
+    judge,
+    judge_renewal,
+)
 from ketang_center.enrolment.nonces import Nonces
+from ketang_center.enrolment.pacing import Pace
 from ketang_center.enrolment.signing_requests import certified_key, possessed_key
 from ketang_center.enrolment.values import Asset, Certificate, Code, Reason, Waiting
 from ketang_center.registry.values import Kind
@@ -36,9 +47,15 @@ from ketang_provisioning import codes
 from ketang_provisioning.certificates import Authority
 from ketang_provisioning.keys import key_id
 
+log = logging.getLogger("ketang.enrolment")
+
 LASTS = timedelta(days=90)
-ALONE_MS = 90 * 86_400_000
-"""How long after its expiry a certificate still renews without a person."""
+_DAY_MS, _HOUR_S = 86_400_000, 3600
+_FOR_A_PERSON = frozenset({Reason.EXPIRED_TOO_LONG, Reason.SUPERSEDED})
+_WRONG_CODE = frozenset(
+    {Reason.UNKNOWN_CODE, Reason.CODE_EXPIRED, Reason.CODE_USED_UP, Reason.CODE_WITHDRAWN}
+)
+"""Counted against the source: who tries one of these has read it somewhere, or guesses."""
 _WAIT_S = 30
 """How often a device asks again that waits for a person."""
 
@@ -60,7 +77,7 @@ Posted = Callable[[Asset, int], None]
 
 
 class Desk:
-    """Any thread. ``now_ms`` is the centre's clock, UTC milliseconds."""
+    """Any thread. ``now_ms``: the centre's clock, UTC milliseconds; ``monotonic_s``: for paces."""
 
     def __init__(
         self,
@@ -73,13 +90,13 @@ class Desk:
         audit: Audit,
         security: SecurityLog,
         now_ms: Callable[[], int],
+        monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._book, self._authority, self._code_key = book, authority, code_key
         self._rules, self._posted = rules, posted
         self._audit, self._security, self._now_ms = audit, security, now_ms
         self._nonces = Nonces(code_key)
-        self._guesses = Throttle()
-        self._rate = Bucket(rules.per_s, max(1.0, rules.per_s))
+        self._pace = Pace(rules.per_s, monotonic_s)
         self._lock = threading.Lock()
 
     def nonce(self) -> str:
@@ -95,16 +112,21 @@ class Desk:
                 self._check_nonce(asked.nonce)
             except Refused as why:
                 return self._turned(_reason(why), "", source, str(why), now_ms)
-            wait = self._held_up(source, now_ms)
-            if wait is not None:
-                return wait
-            bound = binding(asked.nonce, asked.code, asked.serial)
+            locked_s = self._pace.locked_s(source)
+            if locked_s > 0:
+                return self._later(Reason.LOCKED, source, locked_s, now_ms)
             try:
-                key = possessed_key(asked.csr, bound)
+                key = possessed_key(asked.csr, binding(asked.nonce, asked.code, asked.serial))
             except Refused as why:
                 self._failed(source, now_ms)
                 return self._turned(_reason(why), "", source, str(why), now_ms)
-            return self._decide(asked, key, source, now_ms)
+            wait_s = self._pace.wait_s("enrol", key_id(key))
+            if wait_s > 0:
+                return self._later(Reason.TOO_MANY, source, wait_s, now_ms)
+            try:
+                return self._decide(asked, key, source, now_ms)
+            except BadInput as problem:
+                return self._unavailable(problem)
 
     def renew(self, sealed: bytes, source: str) -> Issued | Turned:
         """Decide on a renewal (DSSE, sealed with the old key)."""
@@ -115,13 +137,15 @@ class Desk:
                 asked, old = self._opened(sealed)
                 device = old.device
                 self._check_nonce(asked.nonce)
-                wait = self._held_up(source, now_ms)
-                if wait is not None:
-                    return wait
+                wait_s = self._pace.wait_s("renew", old.key_id)
+                if wait_s > 0:
+                    return self._later(Reason.TOO_MANY, source, wait_s, now_ms)
                 key = possessed_key(asked.csr, binding(asked.nonce, old.key_id))
+                return self._renewed(old, key, source, now_ms)
             except Refused as why:
                 return self._turned(_reason(why), device, source, str(why), now_ms)
-            return self._renewed(old, key, source, now_ms)
+            except BadInput as problem:
+                return self._unavailable(problem)
 
     # Applications.
 
@@ -134,7 +158,7 @@ class Desk:
             facts = self._facts(code, serial, name, now_ms)
             verdict = judge(facts, always_ask=self._rules.always_ask)
             if isinstance(verdict, Turn):
-                if verdict.guessed:
+                if verdict.reason in _WRONG_CODE:
                     self._failed(source, now_ms)
                 who = code.id if code else ""
                 return self._turned(verdict.reason, who, source, serial, now_ms)
@@ -155,7 +179,7 @@ class Desk:
                     now_ms,
                 )
             made = self._granted(verdict, key, name, now_ms)
-        self._guesses.succeeded(source)
+        self._pace.succeeded(source)
         return self._sent_to_work(made, source, now_ms)
 
     def _granted(
@@ -187,6 +211,7 @@ class Desk:
         matching = [] if doubtful else book.assets_with_serial(serial)
         chosen = book.asset_of(waiting.device) if waiting and waiting.verdict == APPROVED else None
         concerned = {one.device for one in matching} | {one.device for one in held}
+        concerned |= {chosen.device} if chosen else set()
         return Facts(
             now_ms=now_ms,
             code=code,
@@ -236,63 +261,80 @@ class Desk:
     ) -> Issued | Turned:
         book, name, device = self._book, key_id(key), old.device
         with book.transaction():
-            asset = book.asset_of(device)
-            held = book.certificates_of_key(name)
-            if old.revoked_ms is not None or book.is_barred(device) or asset is None:
-                return self._turned(Reason.REVOKED, device, source, old.serial, now_ms)
-            mine = bool(held) and held[0].device == device and held[0].revoked_ms is None
-            if mine and name != old.key_id:
-                return self._issued(held[0], asset.kind)
-            if held:
-                return self._turned(Reason.KEY_IN_USE, device, source, old.serial, now_ms)
-            waiting = book.waiting_key(name)
-            approved = waiting is not None and waiting.verdict == APPROVED
-            if now_ms > old.until_ms + ALONE_MS and not approved:
-                return self._asked(
-                    Waiting(
-                        no=0,
-                        key_id=name,
-                        school=asset.school,
-                        code_id="",
-                        serial=asset.serial,
-                        asset=asset.asset,
-                        source=source,
-                        reason=Reason.EXPIRED_TOO_LONG,
-                        asked_ms=now_ms,
-                        device=device,
-                    ),
-                    now_ms,
-                )
-            made = self._certify(device, key, name, now_ms)
-            book.served(name)
-        self._note(device, "renew", f"{device} {made.serial}", now_ms, asset.school)
-        return self._issued(made, asset.kind)
+            verdict = judge_renewal(self._renewal_facts(old, name, now_ms))
+            if isinstance(verdict, Reason):
+                return self._not_renewed(verdict, old, name, source, now_ms)
+            if verdict is None:
+                made = self._certify(device, key, name, now_ms, parent=old.key_id)
+                book.served(name)
+                self._note(device, "renew", f"{device} {made.serial}", now_ms)
+            else:
+                made = verdict.certificate
+        return self._sent_to_work(made, source, now_ms)
+
+    def _renewal_facts(self, old: Certificate, name: str, now_ms: int) -> RenewalFacts:
+        book, waiting = self._book, self._book.waiting_key(name)
+        successors = book.successors_of(old.key_id)
+        mine = book.certificates_of(old.device)
+        return RenewalFacts(
+            now_ms=now_ms,
+            old=old,
+            out=book.is_barred(old.device) or book.asset_of(old.device) is None,
+            held=book.certificates_of_key(name),
+            successors=successors,
+            moved_on=any(book.successors_of(one.key_id) for one in successors),
+            of_late=sum(now_ms - one.from_ms < _DAY_MS for one in mine),
+            verdict=waiting.verdict if waiting else "",
+        )
+
+    def _not_renewed(
+        self, reason: Reason, old: Certificate, name: str, source: str, now_ms: int
+    ) -> Turned:
+        if reason is Reason.TOO_MANY:
+            return self._later(reason, source, _HOUR_S, now_ms)
+        asset = self._book.asset_of(old.device)
+        if reason not in _FOR_A_PERSON or asset is None:
+            return self._turned(reason, old.device, source, old.serial, now_ms)
+        return self._asked(
+            Waiting(
+                no=0,
+                key_id=name,
+                school=asset.school,
+                code_id="",
+                serial=asset.serial,
+                asset=asset.asset,
+                source=source,
+                reason=reason,
+                asked_ms=now_ms,
+                device=old.device,
+            ),
+            now_ms,
+        )
 
     # What both need.
 
-    def _held_up(self, source: str, now_ms: int) -> Turned | None:
-        """Turn away who is locked out, and who comes faster than this centre takes devices in.
+    def _later(self, reason: Reason, source: str, wait_s: float, now_ms: int) -> Turned:
+        self._security.note(now_ms, f"enrol_{reason}", "", source)
+        return Turned(reason=reason.value, retry_after_s=int(wait_s) + 1)
 
-        Asked only for a request that is whole and fresh: noise must not use up the schools' turn,
-        nor lock out the address that a school shares.
-        """
-        locked_s = self._guesses.locked_s(source, now_ms / 1000)
-        if locked_s > 0:
-            self._security.note(now_ms, "enrol_locked", "", source)
-            return Turned(reason=Reason.LOCKED.value, retry_after_s=int(locked_s) + 1)
-        wait_s = self._rate.take(now_ms / 1000)
-        if wait_s > 0:
-            self._security.note(now_ms, "enrol_too_many", "", source)
-            return Turned(reason=Reason.TOO_MANY.value, retry_after_s=int(wait_s) + 1)
-        return None
+    def _unavailable(self, problem: BadInput) -> Turned:
+        log.error("enrolment.unavailable why=%s", problem)
+        return Turned(reason=Reason.UNAVAILABLE.value, retry_after_s=_HOUR_S)
 
     def _check_nonce(self, nonce: str) -> None:
         if not self._nonces.holds(nonce, self._now_ms() // 1000):
             raise Refused("bad_nonce", "not ours, or too old")
 
     def _certify(
-        self, device: str, key: ec.EllipticCurvePublicKey, name: str, now_ms: int
+        self,
+        device: str,
+        key: ec.EllipticCurvePublicKey,
+        name: str,
+        now_ms: int,
+        parent: str = "",
     ) -> Certificate:
+        if self._book.is_barred(device):
+            raise BadInput(f"{device}: is barred; nothing may certify it")
         now = datetime.fromtimestamp(now_ms / 1000, UTC)
         made = self._authority.issue_client(device, key, now=now, lasts=self._rules.lasts)
         kept = Certificate(
@@ -302,6 +344,7 @@ class Desk:
             pem=made.public_bytes(serialization.Encoding.PEM).decode(),
             from_ms=_ms(made.not_valid_before_utc),
             until_ms=_ms(made.not_valid_after_utc),
+            parent=parent,
         )
         self._book.add_certificate(kept)
         return kept
@@ -318,16 +361,16 @@ class Desk:
         )
 
     def _turned(self, reason: Reason, who: str, source: str, detail: str, now_ms: int) -> Turned:
-        """Say no. The audit log names codes and devices; a stranger could fill it with noise."""
+        """Say no. The audit log gets the first of a kind in a day: a stranger could fill it."""
         self._security.note(now_ms, f"enrol_{reason}", who, source, detail)
-        if who:
+        if who and self._pace.is_news(who, reason):
             self._note(who, "enrol_refused", f"{reason} {detail}"[:200], now_ms)
         return Turned(reason=reason.value)
 
     def _failed(self, source: str, now_ms: int) -> None:
-        if self._guesses.failed(source, now_ms / 1000):
+        if self._pace.failed(source):
             self._security.note(now_ms, "enrol_locked", "", source)
-            self._note(source, "enrol_locked_out", "too many wrong codes", now_ms)
+            self._note("enrolment", "enrol_locked_out", "a source, for its wrong codes", now_ms)
 
     def _note(self, who: str, action: str, subject: str, now_ms: int, unit: str = "") -> None:
         self._audit.note(now_ms, who, action, subject, unit)

@@ -2,13 +2,15 @@
 
 A revocation list keeps the revoked from coming in, not from staying. So the centre comes in under
 the barred device's own name, which cuts the old connection, and shows by a delivered message that
-the name is nobody else's. Ingest has stopped listening to it before that.
+the name is nobody else's. Ingest has stopped listening to it before that. Who is to be thrown out
+is tried again until that is shown, whether it says anything or not.
 """
 
 import logging
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,11 +28,20 @@ log = logging.getLogger("ketang.enrolment")
 
 PROBE = "dn/probe"
 _PATIENCE_S = 3.0
-_AGAIN_MS = 10_000
-_RECENT_MS = 60_000
-"""A bar this fresh is enforced at once; an older one when its device is heard of."""
+_AGAIN_S, _MOST_S = 10.0, 600.0
+"""Between two tries at one device, doubled up to the second."""
+_A_ROUND = 2
+"""The warden writes the revocation list too: it must not stand here for minutes."""
+_RECENT_MS = 86_400_000
+"""A bar this fresh is enforced at once; an older one where its device is connected or heard of."""
 _LASTS = timedelta(minutes=10)
 _MOST_HEARD = 1000
+
+
+@dataclass(slots=True)
+class _Try:
+    due_s: float
+    wait_s: float = _AGAIN_S
 
 
 class Evictor:
@@ -40,6 +51,7 @@ class Evictor:
         ear: where the broker is.
         authority: makes the certificate, good for minutes, that takes a name over.
         say: publishes as the centre: ``(topic, payload)``.
+        connected: picks of some devices those that the centre believes to be connected.
     """
 
     def __init__(
@@ -49,12 +61,18 @@ class Evictor:
         authority: Authority,
         security: SecurityLog,
         say: Callable[[str, bytes], None],
+        *,
+        monotonic_s: Callable[[], float],
+        connected: Callable[[list[str]], Collection[str]],
     ) -> None:
         self._ear, self._book, self._authority = ear, book, authority
         self._security, self._say = security, say
+        self._monotonic_s, self._connected = monotonic_s, connected
         self._lock = threading.Lock()
         self._heard: set[str] = set()
-        self._done_ms: dict[str, int] = {}
+        self._pending: dict[str, _Try] = {}
+        self._done_s: dict[str, float] = {}
+        self._known: frozenset[str] = frozenset()
         self._version = -1
 
     def heard(self, device: str) -> None:
@@ -64,33 +82,50 @@ class Evictor:
                 self._heard.add(device)
 
     def keep(self, at_ms: int) -> None:
-        """Throw out everybody who was barred just now, or was heard since.
+        """Throw out one or two of those who were barred or heard since, and not shown to be out.
 
         Raises:
             OSError: a certificate cannot be written.
         """
-        for device in sorted(self._fresh(at_ms) | self._taken()):
-            if at_ms - self._done_ms.get(device, 0) >= _AGAIN_MS:
-                self._done_ms[device] = at_ms
-                self._throw_out(device, at_ms)
+        now_s = self._monotonic_s()
+        self._done_s = {
+            one: done_s for one, done_s in self._done_s.items() if now_s - done_s < _AGAIN_S
+        }
+        for device in self._fresh(at_ms) | self._taken():
+            due_s = self._done_s.get(device, now_s - _AGAIN_S) + _AGAIN_S
+            tried = self._pending.setdefault(device, _Try(due_s))
+            tried.due_s = min(tried.due_s, now_s + _AGAIN_S)
+        due = [(one.due_s, name) for name, one in self._pending.items() if one.due_s <= now_s]
+        for _, device in sorted(due)[:_A_ROUND]:
+            self._try(device, at_ms)
+
+    def _try(self, device: str, at_ms: int) -> None:
+        tried = self._pending[device]
+        # Before the try: one that cannot be made must not be made every second.
+        tried.due_s = self._monotonic_s() + tried.wait_s
+        tried.wait_s = min(2 * tried.wait_s, _MOST_S)
+        if self._throw_out(device, at_ms):
+            del self._pending[device]
+            self._done_s[device] = self._monotonic_s()
 
     def _fresh(self, at_ms: int) -> set[str]:
+        """Pick of the bars that were not seen before, by whatever way they came, who may be in."""
         version = self._book.rows.version()
         if version == self._version:
             return set()
-        self._version = version
-        return {
-            one.device
-            for one in self._book.revocations()
-            if at_ms - one.at_ms < _RECENT_MS and one.device not in self._done_ms
-        }
+        barred = {one.device: one.at_ms for one in self._book.revocations()}
+        fresh = sorted(barred.keys() - self._known)
+        found = {one for one in fresh if at_ms - barred[one] < _RECENT_MS}
+        found.update(self._connected(fresh) if fresh else ())
+        self._known, self._version = frozenset(barred), version
+        return found
 
     def _taken(self) -> set[str]:
         with self._lock:
             taken, self._heard = self._heard, set()
         return taken
 
-    def _throw_out(self, device: str, at_ms: int) -> None:
+    def _throw_out(self, device: str, at_ms: int) -> bool:
         with tempfile.TemporaryDirectory(prefix="ketang-") as folder:
             done = evict(
                 Address(self._ear.host, self._ear.port),
@@ -103,9 +138,9 @@ class Evictor:
         if done:
             log.info("device.evicted device=%s", device)
         else:
-            # Tried again when it is heard, which is the only harm it could do.
             log.warning("device.not_evicted device=%s", device)
         self._security.note(at_ms, "evicted" if done else "not_evicted", device)
+        return done
 
     def _identity(self, folder: Path, device: str, at_ms: int) -> Identity:
         key = make_ec()

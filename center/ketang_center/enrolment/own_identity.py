@@ -26,6 +26,8 @@ class OwnIdentity:
     def keep(self, at_ms: int) -> bool:
         """Renew when less than a third of its life is left; true when it did.
 
+        One that begins in the future was made when the clock was ahead: no broker takes it now.
+
         Raises:
             BadInput: the file holds no certificate.
             OSError: it cannot be written.
@@ -36,7 +38,7 @@ class OwnIdentity:
         except ValueError:
             raise BadInput(f"{self._pair}: holds no certificate") from None
         life = held.not_valid_after_utc - held.not_valid_before_utc
-        if held.not_valid_after_utc - now > life / 3:
+        if held.not_valid_before_utc <= now and held.not_valid_after_utc - now > life / 3:
             return False
         key = make_ec()
         made = self._authority.issue_client(

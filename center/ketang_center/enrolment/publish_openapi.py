@@ -34,7 +34,7 @@ class _NoDesk:
 
 def document() -> dict[str, Any]:
     """OpenAPI document of the service; each value of the contract stands in it once."""
-    app = create_app(cast("Desk", _NoDesk()), b"[]", lambda: b"")
+    app = create_app(cast("Desk", _NoDesk()), lambda: b"[]", lambda: b"")
     named: dict[str, Any] = {}
     made: dict[str, Any] = _by_name(app.openapi(), named)
     return made | {"components": {"schemas": dict(sorted(named.items()))}}

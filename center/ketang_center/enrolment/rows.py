@@ -4,6 +4,7 @@ The journal holds row images, written in the transaction of the change itself, s
 off the machine can put back what a restored backup forgot.
 """
 
+import hashlib
 import json
 import sqlite3
 import threading
@@ -27,6 +28,8 @@ from ketang_contract.errors import BadInput
 
 T = TypeVar("T")
 Cell = str | int | None
+Line = tuple[int, str]
+"""Of the journal: its number, and the image of a row."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS asset (
@@ -39,9 +42,13 @@ CREATE TABLE IF NOT EXISTS code (
   made_ms INTEGER NOT NULL, made_by TEXT NOT NULL, withdrawn INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS certificate (
   serial TEXT PRIMARY KEY, device TEXT NOT NULL, key_id TEXT NOT NULL, pem TEXT NOT NULL,
-  from_ms INTEGER NOT NULL, until_ms INTEGER NOT NULL, revoked_ms INTEGER) WITHOUT ROWID;
+  from_ms INTEGER NOT NULL, until_ms INTEGER NOT NULL, revoked_ms INTEGER,
+  parent TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS certificate_by_device ON certificate (device);
 CREATE INDEX IF NOT EXISTS certificate_by_key ON certificate (key_id);
+CREATE INDEX IF NOT EXISTS certificate_revoked ON certificate (serial)
+  WHERE revoked_ms IS NOT NULL;
+CREATE INDEX IF NOT EXISTS certificate_by_parent ON certificate (parent);
 CREATE TABLE IF NOT EXISTS barred (
   device TEXT PRIMARY KEY, at_ms INTEGER NOT NULL, why TEXT NOT NULL, by TEXT NOT NULL)
   WITHOUT ROWID;
@@ -52,6 +59,7 @@ CREATE TABLE IF NOT EXISTS waiting (
   code_id TEXT NOT NULL, serial TEXT NOT NULL, asset TEXT NOT NULL, source TEXT NOT NULL,
   reason TEXT NOT NULL, asked_ms INTEGER NOT NULL, device TEXT NOT NULL, verdict TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS journal (no INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS came (no INTEGER PRIMARY KEY AUTOINCREMENT, line TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
 _READ: dict[Any, Callable[[Any], Any]] = {
@@ -124,13 +132,20 @@ class Rows:
         with self._lock:
             return self._db.execute(query, values).fetchall()
 
-    def next_number(self, name: str) -> int:
-        """Return a number of this name greater than all before."""
+    def next_number(self, name: str, least: int = 1) -> int:
+        """Return a number of this name greater than all before, and not less than ``least``."""
         with self.transaction():
-            self.run(
-                "INSERT INTO meta VALUES (?, 1) ON CONFLICT DO UPDATE SET value = value + 1", name
-            )
-            return self.number("SELECT value FROM meta WHERE key = ?", name)
+            number = max(self.mark(name) + 1, least)
+            self.set_mark(name, number)
+            return number
+
+    def mark(self, name: str) -> int:
+        """Return a number that is kept under a name; 0 at first."""
+        return self.number("SELECT coalesce(max(value), 0) FROM meta WHERE key = ?", name)
+
+    def set_mark(self, name: str, value: int) -> None:
+        """Keep a number under a name."""
+        self.run("INSERT OR REPLACE INTO meta VALUES (?, ?)", name, value)
 
     def read(self, kind: type[T], rest: str, *values: Cell) -> list[T]:
         """Return the values a ``WHERE …`` or ``ORDER BY …`` of ours picks."""
@@ -153,6 +168,16 @@ class Rows:
             )
             self._journal(table, row)
 
+    def merge(self, value: object, changes: str) -> None:
+        """Write a value over the one with its key as ``changes`` (of ours) say; not journaled."""
+        table, keys = self.KINDS[type(value)]
+        row = _flat(value)
+        self.run(
+            f"INSERT INTO {table} VALUES ({_marks(row)})"  # nosec B608  # noqa: S608  (names of ours)
+            f" ON CONFLICT ({', '.join(keys)}) DO {changes}",
+            *row,
+        )
+
     def add(self, value: object) -> bool:
         """Write a value unless its key is taken; false then."""
         table, _ = self.KINDS[type(value)]
@@ -168,44 +193,54 @@ class Rows:
 
     def version(self) -> int:
         """Return a number that grows with every journaled change, by whichever process."""
+        return self.last_no() + self.number("SELECT coalesce(max(no), 0) FROM came")
+
+    def last_no(self) -> int:
+        """Return the number of the journal's last line."""
         return self.number("SELECT coalesce(max(no), 0) FROM journal")
 
-    def journal(self, after: int, limit: int = 1000) -> list[tuple[int, str]]:
+    def journal(self, after: int, limit: int = 1000) -> list[Line]:
         """Return journal lines after a number: ``(no, JSON {"table", "row"})``."""
         with self._lock:
             return self._db.execute(
                 "SELECT no, body FROM journal WHERE no > ? ORDER BY no LIMIT ?", (after, limit)
             ).fetchall()
 
-    def replay(self, lines: Sequence[tuple[int, str]]) -> int:
-        """Put back what a restored backup forgot; return how many lines were new.
+    def line(self, no: int) -> str | None:
+        """Return what our own journal has under a number."""
+        found = self.table("SELECT body FROM journal WHERE no = ?", no)
+        return str(found[0][0]) if found else None
+
+    def came(self, line: Line) -> bool:
+        """Tell whether a line of another history was taken in, whose number we use for our own."""
+        return bool(self.number("SELECT count(*) FROM came WHERE line = ?", _name(line)))
+
+    def keep_line(self, line: Line) -> None:
+        """Note that a line was taken in: in our journal, or beside it where the number is taken."""
+        if self.run("INSERT OR IGNORE INTO journal VALUES (?, ?)", *line) <= 0:
+            self.run("INSERT OR IGNORE INTO came (line) VALUES (?)", _name(line))
+
+    @classmethod
+    def value_of(cls, body: str) -> object:
+        """Read the body of a journal line.
 
         Raises:
-            BadInput: a line is none of ours.
+            BadInput: it is none of ours.
         """
-        with self.transaction():
-            known = self.version()
-            fresh = [(no, body) for no, body in lines if no > known]
-            for no, body in fresh:
-                table, row = self._parse(body)
-                verb = "OR IGNORE" if table == "barred" else "OR REPLACE"
-                self._db.execute(f"INSERT {verb} INTO {table} VALUES ({_marks(row)})", row)  # nosec B608  # noqa: S608  (names of ours)
-                self._db.execute("INSERT INTO journal VALUES (?, ?)", (no, body))
-        return len(fresh)
-
-    def _parse(self, body: str) -> tuple[str, tuple[Cell, ...]]:
         try:
             said = json.loads(body)
-            table, row = str(said["table"]), tuple(said["row"])
-            _made(self.JOURNALED[table], row)
+            return _made(cls.JOURNALED[said["table"]], said["row"])
         except (ValueError, KeyError, TypeError) as problem:
             raise BadInput(f"journal: a line cannot be read: {problem!r}") from None
-        return table, row
 
     def _journal(self, table: str, row: tuple[Cell, ...]) -> None:
         if table in self.JOURNALED:
             body = json.dumps({"table": table, "row": row}, ensure_ascii=False)
             self._db.execute("INSERT INTO journal (body) VALUES (?)", (body,))
+
+
+def _name(line: Line) -> str:
+    return hashlib.sha256(f"{line[0]}\n{line[1]}".encode()).hexdigest()
 
 
 def _marks(row: tuple[Cell, ...]) -> str:

@@ -1,8 +1,7 @@
 """Enrolment as a part of the running centre: the HTTPS service, and the warden's rounds."""
 
-import json
 import logging
-import socket
+import os
 import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,23 +14,27 @@ from cryptography import x509
 from ketang_center.access.audit import Audit
 from ketang_center.enrolment.api import create_app
 from ketang_center.enrolment.book import Book
+from ketang_center.enrolment.connections import Doorstep, Patient
 from ketang_center.enrolment.desk import Desk, Rules
-from ketang_center.enrolment.office import send_to_work
+from ketang_center.enrolment.documents import TrustDocuments
+from ketang_center.enrolment.office import heal, send_to_work
 from ketang_center.enrolment.settings import Enrolment
 from ketang_center.enrolment.values import Certificate
+from ketang_center.listening import listening
 from ketang_center.registry.database import Registry
 from ketang_center.security import SecurityLog
-from ketang_contract.errors import BadInput, Refused
-from ketang_contract.trust import read_accepted
+from ketang_contract.errors import BadInput
 from ketang_provisioning import codes
 from ketang_provisioning.brokers import REVOKED
 from ketang_provisioning.certificates import Authority
-from ketang_provisioning.keys import write_private
+from ketang_provisioning.keys import flush_folder
 
 log = logging.getLogger("ketang.enrolment")
 
 _CRL_EVERY_MS = 86_400_000
-_MOST_CONNECTIONS = 512
+_NUMBERS_FROM_S = 1_704_067_200
+"""2024-01-01."""
+_STOP_S = 5
 
 
 def now_ms() -> int:
@@ -71,14 +74,19 @@ def _passphrase(file: Path) -> bytes | None:
 class RevocationList:
     """The lists of revoked certificates, one of each authority in one file. One thread.
 
-    Made when something changed, and daily; they last 30 days, so a centre may be away for weeks
-    before a broker holds an old one. An authority that is being replaced goes on having a list:
-    brokers refuse everybody whose authority has none.
+    Made when something changed, daily, and when the clock was set back, for a list from the future
+    is taken by no broker. They last 30 days, so a centre may be away for weeks before a broker
+    holds an old one. An authority that is being replaced goes on having a list: brokers refuse
+    everybody whose authority has none.
+
+    A list's number is a count, and at least the seconds since 2024: a centre that was put back from
+    a backup does not begin again with numbers that brokers have seen.
     """
 
     def __init__(self, book: Book, authorities: Sequence[Authority], files: Sequence[Path]) -> None:
         self._book, self._authorities, self._files = book, authorities, files
         self._revoked: tuple[str, ...] | None = None
+        self._version = -1
         self._made_ms = 0
         self._lists = b""
         self._owed: list[Path] = []
@@ -89,20 +97,41 @@ class RevocationList:
         Raises:
             OSError: a file cannot be written; it is tried again, the others are not.
         """
-        revoked = self._book.revoked_certificates(at_ms)
-        named = tuple(one.serial for one in revoked)
-        due = named != self._revoked or at_ms - self._made_ms >= _CRL_EVERY_MS
-        if due:
-            now, number = datetime.fromtimestamp(at_ms / 1000, UTC), self._book.next_crl_number()
-            self._lists = b"".join(
-                one.revocation_list(_entries(one, revoked), now=now, number=number)
-                for one in self._authorities
-            )
-            self._revoked, self._made_ms, self._owed = named, at_ms, list(self._files)
+        version = self._book.rows.version()
+        old = not 0 <= at_ms - self._made_ms < _CRL_EVERY_MS
+        due = (old or version != self._version) and self._make(at_ms, old=old)
+        self._version = version
         while self._owed:
-            write_private(self._owed[0], self._lists)
+            _publish(self._owed[0], self._lists)
             self._owed.pop(0)
         return due
+
+    def _make(self, at_ms: int, *, old: bool) -> bool:
+        revoked = self._book.revoked_certificates(at_ms)
+        named = tuple(one.serial for one in revoked)
+        if named == self._revoked and not old:
+            return False
+        now = datetime.fromtimestamp(at_ms / 1000, UTC)
+        number = self._book.rows.next_number("crl", at_ms // 1000 - _NUMBERS_FROM_S)
+        self._lists = b"".join(
+            one.revocation_list(_entries(one, revoked), now=now, number=number)
+            for one in self._authorities
+        )
+        self._revoked, self._made_ms, self._owed = named, at_ms, list(self._files)
+        return True
+
+
+def _publish(path: Path, content: bytes) -> None:
+    """Write a file that everybody may read, the broker's account for one: whole, or not at all."""
+    draft = path.with_name(f".{path.name}.partial")
+    draft.unlink(missing_ok=True)  # left by a crash
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.chmod(0o644)  # whatever the umask is
+    draft.replace(path)
+    flush_folder(path.parent)
 
 
 def _entries(
@@ -144,36 +173,51 @@ class EnrolmentService:
             audit=self.audit,
             security=self.security,
             now_ms=clock,
+            monotonic_s=time.monotonic,
         )
+        self._clock = clock
         self._server = uvicorn.Server(self._config())
 
     @property
     def port(self) -> int:
         """Where it listens; 0 until it does."""
         for one in getattr(self._server, "servers", []):
-            for listening in one.sockets:
-                return int(listening.getsockname()[1])
+            for opened in one.sockets:
+                return int(opened.getsockname()[1])
         return 0
 
     def run(self) -> None:
         """Serve until ``stop``."""
         log.info("enrolment.serving url=%s", self._settings.url)
-        with _listening(self._settings.host, self._settings.port) as listener:
-            self._server.run(sockets=[listener])
+        with listening(self._settings.host, self._settings.port, "enrolment") as opened:
+            listener = Doorstep(opened, self._turned_away)
+            with listener:
+                self._server.run(sockets=[listener])
 
     def stop(self) -> None:
         """Answer what was asked, and return from ``run``. Signal-safe."""
         self._server.should_exit = True
+
+    def heal(self) -> None:
+        """Bring the register up to the book, after a crash or a restore."""
+        amiss = heal(self.book, self._registry, self._clock())
+        if amiss:
+            log.warning("enrolment.healed devices=%d", amiss)
 
     def close(self) -> None:
         """Close every file; ``run`` has returned."""
         for one in (self.book, self._registry, self.audit, self.security):
             one.close()
 
+    def _turned_away(self, source: str, count: int) -> None:
+        self.security.note(self._clock(), "enrol_connections", "", source, n=count)
+
     def _config(self) -> uvicorn.Config:
         settings = self._settings
         app = create_app(
-            self.desk, trust_documents(settings.trust), (self._data_dir / REVOKED).read_bytes
+            self.desk,
+            TrustDocuments(settings.trust, settings.fingerprint).get,
+            (self._data_dir / REVOKED).read_bytes,
         )
         config = uvicorn.Config(
             app,
@@ -184,8 +228,12 @@ class EnrolmentService:
             server_header=False,
             # The source is what the lock-outs bind: nobody may name another in a header.
             proxy_headers=False,
-            limit_concurrency=_MOST_CONNECTIONS,
+            # Who may connect, and for how long, is for both of these to say.
+            http=Patient,
+            loop="asyncio",
+            ws="none",
             timeout_keep_alive=5,
+            timeout_graceful_shutdown=_STOP_S,
             lifespan="off",
         )
         try:
@@ -193,40 +241,3 @@ class EnrolmentService:
         except (OSError, ssl.SSLError) as problem:
             raise BadInput(f"{settings.certificate}: cannot be used: {problem}") from None
         return config
-
-
-def trust_documents(latest: Path) -> bytes:
-    """Return every version of the trust document beside the latest one: a JSON array, oldest first.
-
-    A device that slept through a change of roots is led from the one it holds to the latest, so
-    earlier versions stay in the folder, under any name that begins with ``trust``.
-
-    Raises:
-        BadInput: the latest cannot be read, or a file is no trust document.
-    """
-    try:
-        found = {file: file.read_bytes() for file in latest.parent.glob("trust*.json")}
-        found[latest] = latest.read_bytes()
-        versions = {read_accepted(raw).version: raw for raw in found.values()}
-        return json.dumps([json.loads(versions[no]) for no in sorted(versions)]).encode()
-    except OSError as problem:
-        raise BadInput(f"{latest}: cannot be read: {problem.strerror}") from None
-    except Refused as why:
-        raise BadInput(f"{latest.parent}: a file trust*.json is no trust document: {why}") from None
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    """Open the port; ``::`` takes IPv4 as well, where the machine has both.
-
-    Raises:
-        BadInput: it is taken, or the address is not this machine's.
-    """
-    try:
-        if host == "::" and socket.has_dualstack_ipv6():
-            return socket.create_server(
-                (host, port), family=socket.AF_INET6, backlog=1024, dualstack_ipv6=True
-            )
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=1024)
-    except OSError as problem:
-        raise BadInput(f"enrolment: cannot listen on {host} port {port}: {problem}") from None

@@ -26,7 +26,7 @@ def possessed_key(csr: str, binding: str) -> ec.EllipticCurvePublicKey:
         said = request.attributes.get_attribute_for_oid(AttributeOID.CHALLENGE_PASSWORD).value
     except x509.AttributeNotFound:
         raise Refused("bad_nonce", "no challenge password") from None
-    except (ValueError, TypeError, UnsupportedAlgorithm) as problem:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as problem:
         raise Refused("bad_request", f"no signing request: {problem}"[:120]) from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise Refused("bad_request", "the key is not P-256")

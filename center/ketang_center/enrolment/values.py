@@ -26,6 +26,10 @@ class Reason(StrEnum):
     REVOKED = "revoked"
     UNKNOWN_CERTIFICATE = "unknown_certificate"
     EXPIRED_TOO_LONG = "expired_too_long"
+    SUPERSEDED = "superseded"
+    """The key has a successor that has moved on: a copy of an old disk, or a restored one."""
+    UNAVAILABLE = "unavailable"
+    """The centre's own fault: its authority has ended, or its disk is busy."""
     TOO_MANY = "too_many"
     LOCKED = "locked"
     QUEUE_FULL = "queue_full"
@@ -73,6 +77,8 @@ class Certificate:
     from_ms: int
     until_ms: int
     revoked_ms: int | None = None
+    parent: str = ""
+    """Name of the key that asked for it, where it renews another; empty for a first one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

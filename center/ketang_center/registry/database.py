@@ -264,6 +264,15 @@ class Registry:
         ).fetchone()
         return str(row[0]) if row else None
 
+    def schools_at(self, at_ms: int) -> dict[str, str]:
+        """Return the school of every device that stood somewhere at a time."""
+        rows = self._db.execute(
+            "SELECT p.device, u.parent FROM placement p JOIN unit u ON u.id = p.room"
+            " WHERE p.from_ms <= ? AND (p.until_ms IS NULL OR p.until_ms > ?)",
+            (at_ms, at_ms),
+        )
+        return {str(device): str(school) for device, school in rows}
+
     def service_state(self, device: str, at_ms: int) -> ServiceState | None:
         """Return a device's service state at a time; None where nobody set one."""
         row = self._db.execute(
@@ -272,6 +281,15 @@ class Registry:
             (device, at_ms, at_ms),
         ).fetchone()
         return ServiceState(row[0]) if row else None
+
+    def service_states(self, at_ms: int) -> dict[str, ServiceState]:
+        """Return every device's service state at a time, of those that have one."""
+        rows = self._db.execute(
+            "SELECT device, state FROM service"
+            " WHERE from_ms <= ? AND (until_ms IS NULL OR until_ms > ?)",
+            (at_ms, at_ms),
+        )
+        return {device: ServiceState(state) for device, state in rows}
 
     def may_tell_of(self, device: str, subject: str, at_ms: int) -> bool:
         """Tell whether a device's word on another subject counts: both stood in one school then."""

@@ -21,9 +21,9 @@ _Text = Annotated[str, Form()]
 
 
 @router.get("/accounts")
-async def listing(request: Request) -> Response:
+async def listing(request: Request, done: str = "", what: str = "") -> Response:
     """Show the accounts with a grant in the visitor's part of the tree."""
-    return _list(request)
+    return _list(request, done=what[:64] if done == "gone" else "")
 
 
 @router.post("/accounts")
@@ -35,19 +35,15 @@ async def add(
     grant = _grantable(request, role, unit)
     door: Door = request.app.state.door
     password = passwords.temporary()
+    hashed = await door.desk.hashed(password)
+    typed = name[:64], display[:64]
     try:
-        context.accounts.add(
-            name,
-            display,
-            await door.desk.hashed(password),
-            must_change=True,
-            at_ms=context.clock(),
-        )
+        name = context.accounts.free_name(name, display)
+        audit(request, "account_added", f"{name} {grant.role}", unit)
+        context.accounts.add(name, display, hashed, must_change=True, at_ms=context.clock())
     except BadAccount as bad:
-        return _list(request, 400, fault=bad.reason, typed=(name[:64], display[:64]))
-    name = name.strip().lower()
+        return _list(request, 400, fault=bad.reason, typed=typed)
     context.accounts.grant(name, grant)
-    audit(request, "account_added", f"{name} {grant.role}", unit)
     return render(request, "account_password.html", name=name, password=password)
 
 
@@ -61,10 +57,13 @@ async def one(request: Request, name: str) -> Response:
 async def grant(request: Request, name: str, role: _Text = "", unit: _Text = "") -> Response:
     """Give a role; the account's sessions go on under new tokens."""
     account, given = _seen(request, name), _grantable(request, role, unit)
-    context_of(request).accounts.grant(account.name, given)
-    context_of(request).sessions.mark(account.name)
+    context = context_of(request)
+    if policy.clashes(context.registry.tree(), account.grants, given):
+        return _one(request, account, 400, fault="both")
     audit(request, "account_granted", f"{account.name} {given.role}", unit)
-    return _back(account)
+    context.accounts.grant(account.name, given)
+    context.sessions.mark(account.name)
+    return _back(request, account)
 
 
 @router.post("/accounts/{name}/revoke")
@@ -75,10 +74,10 @@ async def revoke(request: Request, name: str, role: _Text = "", unit: _Text = ""
     if taken is None:
         raise OutOfScope(unit)
     policy.require(visitor_of(request).actor, Action.ACCOUNTS, context.registry.tree(), unit)
+    audit(request, "account_revoked", f"{account.name} {taken.role}", unit)
     context.accounts.revoke(account.name, taken)
     context.sessions.mark(account.name)
-    audit(request, "account_revoked", f"{account.name} {taken.role}", unit)
-    return _back(account)
+    return _back(request, account)
 
 
 @router.post("/accounts/{name}/disable")
@@ -87,31 +86,33 @@ async def disable(request: Request, name: str) -> Response:
     account = _governed(request, name)
     if account.name == visitor_of(request).actor.name:
         return _one(request, account, 400, fault="self")
+    audit(request, "account_disabled", account.name, _unit(account))
     context_of(request).accounts.set_disabled(account.name, disabled=True)
     context_of(request).sessions.end_all(account.name)
-    audit(request, "account_disabled", account.name, _unit(account))
-    return _back(account)
+    return _back(request, account)
 
 
 @router.post("/accounts/{name}/enable")
 async def enable(request: Request, name: str) -> Response:
     """Let a disabled account log in again."""
     account = _governed(request, name)
-    context_of(request).accounts.set_disabled(account.name, disabled=False)
     audit(request, "account_enabled", account.name, _unit(account))
-    return _back(account)
+    context_of(request).accounts.set_disabled(account.name, disabled=False)
+    return _back(request, account)
 
 
 @router.post("/accounts/{name}/reset")
 async def reset(request: Request, name: str) -> Response:
     """Give the account a new first password, shown once, and end what it has open."""
     account = _taken_over(request, name)
+    if account.name == visitor_of(request).actor.name:
+        return _one(request, account, 400, fault="self_reset")
     context, password = context_of(request), passwords.temporary()
     door: Door = request.app.state.door
     hashed = await door.desk.hashed(password)
+    audit(request, "account_reset", account.name, _unit(account))
     context.accounts.set_password(account.name, hashed, must_change=True)
     context.sessions.end_all(account.name)
-    audit(request, "account_reset", account.name, _unit(account))
     return render(request, "account_password.html", name=account.name, password=password)
 
 
@@ -121,21 +122,29 @@ async def link(request: Request, name: str, subject: _Text = "") -> Response:
     account, context = _taken_over(request, name), context_of(request)
     if context.oidc is None:
         raise OutOfScope(name)
+    if account.name == visitor_of(request).actor.name:
+        # An open page would be enough to come in for ever, without the password.
+        return _one(request, account, 400, fault="self_link")
     subject = subject.strip()
+    done = "account_linked" if subject else "account_unlinked"
     try:
+        context.accounts.check_link(account.name, context.oidc.issuer, subject)
+        audit(request, done, f"{account.name} {subject}".strip(), _unit(account))
         context.accounts.link(account.name, context.oidc.issuer, subject)
     except BadAccount as bad:
         return _one(request, account, 400, fault=bad.reason)
     # Sessions that the former subject opened must not outlive its link.
-    if account.name != visitor_of(request).actor.name:
-        context.sessions.end_all(account.name)
-    done = "account_linked" if subject else "account_unlinked"
-    audit(request, done, f"{account.name} {subject}".strip(), _unit(account))
-    return _back(account)
+    context.sessions.end_all(account.name)
+    return _back(request, account)
 
 
 def _list(
-    request: Request, status: int = 200, *, fault: str = "", typed: tuple[str, str] = ("", "")
+    request: Request,
+    status: int = 200,
+    *,
+    fault: str = "",
+    typed: tuple[str, str] = ("", ""),
+    done: str = "",
 ) -> Response:
     tops = reach(request, Action.ACCOUNTS)
     context, actor = context_of(request), visitor_of(request).actor
@@ -154,6 +163,7 @@ def _list(
         units=units_below(tree, tops),
         fault=fault,
         typed=typed,
+        done=done,
     )
 
 
@@ -173,6 +183,7 @@ def _one(request: Request, account: Account, status: int = 200, *, fault: str = 
         roles=_roles(actor, tree),
         units=units_below(tree, reach(request, Action.ACCOUNTS)),
         oidc=context.oidc,
+        own=account.name == actor.name,
         fault=fault,
     )
 
@@ -239,5 +250,14 @@ def _unit(account: Account) -> str:
     return account.grants[0].unit if account.grants else ""
 
 
-def _back(account: Account) -> Response:
-    return RedirectResponse(f"/accounts/{account.name}", 303)
+def _back(request: Request, account: Account) -> Response:
+    """Go where the visitor may still go: by his own act the account may be out of his sight."""
+    context, me = context_of(request), visitor_of(request)
+    tree, now = context.registry.tree(), context.accounts.get(account.name) or account
+    own = context.accounts.get(me.actor.name)
+    actor = own.actor if own else me.actor
+    if policy.sees_account(actor, tree, now.grants):
+        return RedirectResponse(f"/accounts/{account.name}", 303)
+    if policy.reach(actor, Action.ACCOUNTS, tree):
+        return RedirectResponse(f"/accounts?done=gone&what={account.name}", 303)
+    return RedirectResponse("/account?done=gave_up", 303)

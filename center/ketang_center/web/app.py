@@ -34,7 +34,7 @@ from ketang_center.web import (
 )
 from ketang_center.web.csrf import Visits
 from ketang_center.web.gate import Gate
-from ketang_center.web.live import Hub
+from ketang_center.web.live import Followed, Hub
 from ketang_center.web.render import problem
 from ketang_center.web.text import LANGUAGES
 from ketang_center.web.visitor import context_of, refused, visitor_of
@@ -60,7 +60,8 @@ HEADERS = {
 
 def create_app(context: Context) -> FastAPI:
     """Make the application over a context; nothing is opened here and nothing is closed."""
-    hub = Hub(context.reading, context.rollups.generation)
+    followed = Followed(context)
+    hub = Hub(context.reading, context.rollups.generation, followed)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -73,11 +74,12 @@ def create_app(context: Context) -> FastAPI:
     app = FastAPI(
         title="Ketang", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
     )
-    app.state.context, app.state.hub = context, hub
+    app.state.context, app.state.hub, app.state.followed = context, hub, followed
     app.state.door = Door(context.accounts, context.audit, context.security, context.clock)
     app.state.provider = _provider(context)
     app.state.uploads = upload_pages.Uploads(context.clock)
     app.state.chain = audit_pages.Chain(context.audit, context.clock)
+    app.state.reading_cases = asyncio.Lock()
     app.mount("/static", StaticFiles(directory=_STATIC), name="static")
     for router in _ROUTERS:
         app.include_router(router)

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
 from ketang_center.access import policy
-from ketang_center.access.audit import Asked, Audit, Verdict
+from ketang_center.access.audit import Asked, Audit, Entry, Verdict
 from ketang_center.access.policy import Action
 from ketang_center.web.render import render
 from ketang_center.web.visitor import context_of, reach, visitor_of
@@ -36,6 +37,24 @@ class Chain:
             return self._found
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    entries: list[Entry]
+    total: int
+    page: int
+    pages: int
+    actions: list[str]
+
+
+def _look(audit: Audit, asked: Asked, page: int) -> _Look:
+    """Read a page of the log; slow over years of it, so not on the event loop's thread."""
+    total = audit.count(asked)
+    pages = max(1, -(-total // PAGE_ENTRIES))
+    page = min(page, pages)
+    entries = audit.page(asked, limit=PAGE_ENTRIES, skip=(page - 1) * PAGE_ENTRIES)
+    return _Look(entries, total, page, pages, audit.actions(asked.units))
+
+
 @router.get("/audit")
 async def log(
     request: Request,
@@ -51,20 +70,18 @@ async def log(
     if not policy.everywhere(actor, Action.AUDIT, tree):
         units = frozenset(one.id for top in tops for one in tree.walk(top))
     asked = Asked(who=who.strip()[:64], action=action[:64], units=units)
-    total = context.audit.count(asked)
-    pages = max(1, -(-total // PAGE_ENTRIES))
-    page = min(page, pages)
+    found = await asyncio.to_thread(_look, context.audit, asked, page)
     chain: Chain = request.app.state.chain
     at_ms, verdict = await chain.verdict()
     return render(
         request,
         "audit.html",
-        entries=context.audit.page(asked, limit=PAGE_ENTRIES, skip=(page - 1) * PAGE_ENTRIES),
-        total=total,
-        page=page,
-        pages=pages,
+        entries=found.entries,
+        total=found.total,
+        page=found.page,
+        pages=found.pages,
         asked=asked,
-        actions=context.audit.actions(),
+        actions=found.actions,
         verdict=verdict,
         verified_ms=at_ms,
         whole=units is None,

@@ -1,7 +1,7 @@
 """Clones: devices that turned out to be two machines, and a person's decision on them.
 
 A case reads every row kept of its device, so cases are read beside the page's thread, on a reader
-of their own.
+of their own, of the visitor's devices alone, and one page's at a time.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ async def listing(request: Request, done: str = "", what: str = "") -> Response:
     rulings = await asyncio.to_thread(_rulings, folder)
     mine = {one.device for one in rulings if _school_of(request, one.device)}
     waiting = {one.device for one in rulings if one.decided_ms is None} & mine
-    cases = await asyncio.to_thread(_open_cases, folder, waiting) if waiting else []
+    cases = await _open_cases(request, waiting)
     decided = [one for one in rulings if one.device in mine and one.decided_ms is not None]
     decided.sort(key=lambda one: -(one.decided_ms or 0))
     return render(
@@ -86,7 +86,7 @@ async def decide(
     context, by = context_of(request), visitor_of(request).name
     future, folder, now_ms = Future(then), _folder(request), context.clock()
     async with _deciding:
-        found = await asyncio.to_thread(_open_cases, folder, {device})
+        found = await _open_cases(request, {device})
         known = {one.boot_id for case in found for one in case.boots}
         if not found or not set(admit) <= known:
             return await _case(request, device, admit, then, status=409)
@@ -110,8 +110,8 @@ async def decide(
 async def _case(
     request: Request, device: str, admit: Collection[str], then: str, status: int = 200
 ) -> Response:
-    school, folder = _allowed(request, device), _folder(request)
-    found = await asyncio.to_thread(_open_cases, folder, {device})
+    school = _allowed(request, device)
+    found = await _open_cases(request, {device})
     if not found:
         return await _settled(request, device)
     (case,) = found
@@ -187,9 +187,17 @@ def _rulings(folder: Path) -> list[Ruling]:
         return reading.rulings()
 
 
-def _open_cases(folder: Path, devices: Collection[str]) -> list[Case]:
+async def _open_cases(request: Request, devices: Collection[str]) -> list[Case]:
+    if not devices:
+        return []
+    turn: asyncio.Lock = request.app.state.reading_cases
+    async with turn:  # impatient people ask again and again
+        return await asyncio.to_thread(_read_open, _folder(request), devices)
+
+
+def _read_open(folder: Path, devices: Collection[str]) -> list[Case]:
     with StoreReader(folder) as reading:
-        return [one for one in clones.cases(reading, only_open=True) if one.device in devices]
+        return clones.cases(reading, devices, only_open=True)
 
 
 def _decided(

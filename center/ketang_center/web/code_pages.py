@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from ketang_center import enrolment_views as views
 from ketang_center.access.policy import Action
 from ketang_center.access.scope import OutOfScope
-from ketang_center.enrolment.book import Book
+from ketang_center.enrolment import coding
 from ketang_center.enrolment.settings import Enrolment
 from ketang_center.enrolment.values import Code
 from ketang_center.registry.values import Unit
@@ -23,15 +23,13 @@ from ketang_center.web.enrolment_pages import (
 from ketang_center.web.render import render
 from ketang_center.web.visitor import audit, context_of, visitor_of
 from ketang_contract.errors import BadInput
-from ketang_provisioning import codes, kits, sheet
+from ketang_provisioning import codes, kits
 from ketang_provisioning.keys import load_private
 
 log = logging.getLogger("ketang.console")
 
 PAGE_CODES = 100
-MOST_USES, MOST_DAYS, USUAL_DAYS = 5000, 31, 7
-_DAY_MS = 86_400_000
-_TRIES = 8
+USUAL_DAYS = 7
 router = APIRouter(default_response_class=HTMLResponse)
 _Text = Annotated[str, Form()]
 
@@ -61,12 +59,12 @@ async def make(
     settings, contact = context.enrolment, contact.strip()
     if settings is None:
         return _list(request, school, fault="no_enrolment", status=409)
-    asked = _number(uses, MOST_USES), _number(days, MOST_DAYS)
-    if asked[0] is None or asked[1] is None or not _is_contact(contact):
+    asked = _number(uses, coding.MOST_USES), _number(days, coding.MOST_DAYS)
+    if asked[0] is None or asked[1] is None or not coding.is_contact(contact):
         return _list(request, school, fault="code_numbers", status=400, typed=(uses, days, contact))
     now_ms = context.clock()
     try:
-        text, made = _new_code(
+        text, made = coding.new_code(
             book,
             codes.read_key(settings.code_key),
             school=unit.id,
@@ -101,19 +99,10 @@ async def print_sheet(
     """Give the page to print; the code comes from the page that shows it."""
     unit, made, settings, text = _shown(request, code_id, code)
     contact = contact.strip()
-    page = sheet.sheet_html(
-        sheet.Sheet(
-            school=unit.id,
-            school_zh=unit.name_zh,
-            school_en=unit.name_en,
-            code=text,
-            uses=made.uses,
-            expires_ms=made.expires_ms,
-            url=settings.url,
-            contact=contact if _is_contact(contact) else "",
-        )
+    page = coding.sheet_of(
+        settings, unit, made, text, contact if coding.is_contact(contact) else ""
     )
-    return _file(page.encode(), f"ketang-{made.id}.html", "text/html; charset=utf-8")
+    return _file(page, f"ketang-{made.id}.html", "text/html; charset=utf-8")
 
 
 @router.post("/enrolment/codes/{code_id}/kit")
@@ -166,50 +155,19 @@ def _list(
         uses=typed[0] or (str(counts[0].unclaimed or 1) if counts else "1"),
         unclaimed=counts[0].unclaimed if counts else None,
         days=typed[1] or str(USUAL_DAYS),
-        contact=typed[2][:MAX_NUMBER],
-        limits=(MOST_USES, MOST_DAYS, MAX_NUMBER),
+        contact=typed[2][: coding.MAX_CONTACT],
+        limits=(coding.MOST_USES, coding.MOST_DAYS, coding.MAX_CONTACT),
         fault=fault,
         done=done if done == "withdrawn" else "",
         what=what,
     )
 
 
-def _new_code(
-    book: Book, key: bytes, *, school: str, uses: int, days: int, now_ms: int, by: str
-) -> tuple[str, Code]:
-    """Make a code whose short name is free.
-
-    Raises:
-        BadInput: no name is free.
-    """
-    for _ in range(_TRIES):
-        text = codes.new_code()
-        found = codes.fingerprint(text, key)
-        if book.code_named(codes.code_id(found)) is None:
-            return text, Code(
-                id=codes.code_id(found),
-                fingerprint=found,
-                school=school,
-                uses=uses,
-                used=0,
-                expires_ms=now_ms + days * _DAY_MS,
-                made_ms=now_ms,
-                made_by=by,
-            )
-    raise BadInput("every name that was tried for the code is in use; try again")
-
-
 def _kit(settings: Enrolment, made: Code, text: str) -> bytes | None:
     """The kit of a code; None, and a line in the log, where every device would refuse it."""
     try:
         return kits.zip_kit(
-            kits.new_kit(
-                url=settings.url,
-                code=text,
-                school=made.school,
-                made_s=made.made_ms // 1000,
-                expires_s=made.expires_ms // 1000,
-            ),
+            coding.kit_of(settings, made, text),
             load_private(settings.kit_key, None),
             settings.trust.read_bytes(),
         )
@@ -255,7 +213,3 @@ def _number(text: str, most: int) -> int | None:
     if not text.isdecimal() or len(text) > len(str(most)):
         return None
     return int(text) if 1 <= int(text) <= most else None
-
-
-def _is_contact(text: str) -> bool:
-    return len(text) <= MAX_NUMBER and (not text or text.isprintable())

@@ -33,6 +33,7 @@ WAIT_REASONS = (
     Reason.DOUBTFUL_SERIAL,
     Reason.ASKED,
     Reason.EXPIRED_TOO_LONG,
+    Reason.SUPERSEDED,
 )
 """Why a request may wait; any other reason turns it away at once."""
 router = APIRouter(default_response_class=HTMLResponse)

@@ -36,9 +36,6 @@ from ketang_center.web.visitor import Visitor, context_of, refused, visitor_of
 
 OPEN = ("/static/", "/healthz", "/sign-in", "/oidc/begin", "/oidc/callback")
 """Paths that need no log-in; one that ends with ``/`` stands for everything below it."""
-MACHINES: tuple[str, ...] = ()
-"""Doors of devices, with ``/`` at their end: they carry no cookie and prove themselves otherwise,
-so there is no session and no form token; size is limited all the same."""
 MOST_BYTES = 64 << 10
 LARGER: dict[str, int] = {"/enrolment/upload": 2 << 20}
 """Paths whose bodies may be larger, with how many bytes: uploads."""
@@ -63,7 +60,7 @@ class Gate:
         if _strange_host(request):
             await PlainTextResponse("unknown host", 421)(scope, receive, send)
             return
-        plain = under(request.url.path, (*MACHINES, "/static/", "/healthz"))
+        plain = under(request.url.path, ("/static/", "/healthz"))
         dress = _as_it_is if plain else self._recognise(request)
         try:
             body = await _body(request) if request.method not in SAFE else b""
@@ -127,6 +124,8 @@ class Gate:
         if (
             visitor.account is not None
             and visitor.account.must_change_password
+            # Whom a provider vouches for has no use for a password, and may not know one.
+            and not (visitor.session and visitor.session.how == "oidc")
             and not under(path, _BEFORE_NEW_PASSWORD)
         ):
             return RedirectResponse("/account", 303)
@@ -187,8 +186,7 @@ async def _body(request: Request) -> bytes | None:
     """Read a body, counting as it comes; None when it is too large or too slow."""
     visitor, path = visitor_of(request), request.url.path
     # What a stranger sends is thrown away, so he may send no more than any form needs.
-    larger = visitor.actor != NOBODY or under(path, MACHINES)
-    most = LARGER.get(path, MOST_BYTES) if larger else MOST_BYTES
+    most = MOST_BYTES if visitor.actor == NOBODY else LARGER.get(path, MOST_BYTES)
     said = request.headers.get("content-length", "0")
     if not said.isdecimal() or int(said[:20]) > most:
         return None

@@ -44,10 +44,10 @@ async def change(
         return _page(request, 401, fault="wrong")
     except Locked as locked:
         return _page(request, 429, fault="locked", minutes=-(-int(locked.wait_s) // 60))
-    context = context_of(request)
-    context.accounts.set_password(account.name, await door.desk.hashed(new), must_change=False)
-    context.sessions.end_all(account.name, but=session.id)
+    context, hashed = context_of(request), await door.desk.hashed(new)
     audit(request, "password_changed", account.name)
+    context.accounts.set_password(account.name, hashed, must_change=False)
+    context.sessions.end_all(account.name, but=session.id)
     answer = RedirectResponse("/account?done=password", 303)
     set_cookie(answer, request, "session", context.sessions.renew(session))
     return answer
@@ -57,12 +57,16 @@ async def change(
 async def end(request: Request, session: Annotated[str, Form()] = "") -> Response:
     """End one of the visitor's other sessions, or ``others``, or ``all``."""
     account, own_session = _me(request)
-    sessions = context_of(request).sessions
-    if session in {"all", "others"}:
-        sessions.end_all(account.name, but=own_session.id if session == "others" else None)
-    elif not session.isdecimal() or not sessions.end(account.name, int(session[:18])):
+    context = context_of(request)
+    sessions = context.sessions
+    known = {str(one.id) for one in sessions.of(account.name, context.clock())}
+    if session not in {"all", "others", *known}:
         raise OutOfScope(session)
-    audit(request, "session_ended", session[:18])
+    audit(request, "session_ended", session)
+    if session in known:
+        sessions.end(account.name, int(session))
+    else:
+        sessions.end_all(account.name, but=own_session.id if session == "others" else None)
     return RedirectResponse("/account?done=sessions", 303)
 
 
@@ -86,5 +90,5 @@ def _page(request: Request, status: int = 200, *, fault: str = "", minutes: int 
         current=session,
         fault=fault,
         minutes=minutes,
-        done=done if done in {"password", "sessions"} else "",
+        done=done if done in {"password", "sessions", "gave_up"} else "",
     )

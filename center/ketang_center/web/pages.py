@@ -19,7 +19,7 @@ from ketang_center.web.render import render
 from ketang_center.web.visitor import context_of, scope_of, still_there, visitor_of
 
 if TYPE_CHECKING:
-    from ketang_center.web.live import Hub
+    from ketang_center.web.live import Followed, Hub
 
 PAGE_ROWS = 200
 DEFINITIONS = (
@@ -179,21 +179,22 @@ async def role(request: Request, unit: Annotated[str, Form()] = "") -> Response:
 async def live(request: Request, device: str | None = None) -> Response:
     """Tell a page that something it shows has changed, as server-sent events."""
     hub: Hub = request.app.state.hub
-    if hub.full:
+    followed: Followed = request.app.state.followed
+    session, root = visitor_of(request).session, scope_of(request).root
+    whose = session.id if session else 0
+    if hub.full(whose):
         return Response(status_code=503, headers={"Retry-After": "30"})
-    context, scope = context_of(request), scope_of(request)
-    visible = views.visible_devices(context, scope)
+    await followed.renew()
 
     def hears(changed: frozenset[str] | None) -> bool:
-        nonlocal visible
         if changed is None:
-            visible = views.visible_devices(context, scope)
             return True
-        mine = changed & visible
+        mine = changed & followed.below(root)
         return bool(mine) and (device is None or device in mine)
 
     async def told() -> AsyncIterator[bytes]:
-        async with aclosing(hub.follow(hears, again="last-event-id" in request.headers)) as news:
+        again = "last-event-id" in request.headers
+        async with aclosing(hub.follow(hears, again=again, whose=whose)) as news:
             async for one in news:
                 # A log-out, or other rights, end what was begun before them.
                 if not still_there(request):

@@ -1,7 +1,7 @@
 """What is wrong with a device list, in the page's language and for this visitor's eyes.
 
 The checks name mistakes in one English line each, for the command line; here each is known by its
-form. One that is not known is shown as it is.
+form. One that is not known may name what is not the visitor's, and is not shown.
 """
 
 import re
@@ -11,6 +11,12 @@ from typing import NamedTuple
 _ELSEWHERE = re.compile(
     r"(?P<serial>.*) is registered at (?P<schools>.+) too; one of them is wrong"
 )
+
+
+UNKNOWN = {
+    "zh": "原因请联系中心维护人员用命令行查看：ketang provision register --check",
+    "en": "see the command line at the centre: ketang provision register --check",
+}
 
 
 class _Form(NamedTuple):
@@ -71,7 +77,7 @@ _FORMS = (
     ),
     _form(
         r"(.*) was thrown out; if it is back, approve it when it enrols",
-        "{0} 已被清退；如设备回来了，请在它申请接入时批准",
+        "{0} 已被注销；如设备回来了，请在它申请接入时批准",
     ),
     _form(r"(.*) is in use; nothing of it was changed", "{0} 正在使用，未作任何修改"),
     _form(
@@ -140,7 +146,7 @@ def in_words(what: str, lang: str, own: Collection[str] = ()) -> str:
         if found:
             text = one.zh if lang == "zh" else one.en
             return what if text is None else text.format(*found.groups(""))
-    return what
+    return UNKNOWN["zh" if lang == "zh" else "en"]
 
 
 def _elsewhere(serial: str, schools: list[str], lang: str, own: Collection[str]) -> str:

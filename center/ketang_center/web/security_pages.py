@@ -1,5 +1,7 @@
 """The security situation: one page, for who may see it."""
 
+import asyncio
+
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
@@ -25,7 +27,8 @@ async def situation(request: Request) -> Response:
     reach(request, Action.SEE_SECURITY)
     context, actor = context_of(request), visitor_of(request).actor
     tree = context.registry.tree()
-    found = views.situation(context, actor)
+    log = await asyncio.to_thread(views.read_log, context, context.clock())
+    found = views.situation(context, actor, log)
     return render(
         request,
         "security.html",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import uvicorn
 
+from ketang_center.listening import listening
 from ketang_center.view_values import Context
 from ketang_center.web.app import create_app
 from ketang_center.web.live import Hub
@@ -18,6 +19,16 @@ class ConsoleServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
         super().__init__(config)
         self._hub = hub
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until a signal or ``should_exit``; on ``::`` IPv4 is taken as well.
+
+        Raises:
+            BadInput: the port is taken, or the address is not this machine's.
+        """
+        if sockets is None:
+            sockets = [listening(self.config.host, self.config.port, "console")]
+        super().run(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the live streams, then everything else."""

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 
 import pytest
 
@@ -55,6 +56,33 @@ def test_a_second_one_in_the_same_folder_is_kept_out(tmp_path, monkeypatch):
         alone(Place(tmp_path)),
     ):
         pass
+
+
+def test_on_windows_its_own_way_of_locking_keeps_a_second_one_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_LOCK_S", 0.0)
+    monkeypatch.setattr(files, "_take", files._take_on_windows)
+    monkeypatch.setitem(sys.modules, "msvcrt", Locking())
+    with (
+        alone(Place(tmp_path)),
+        pytest.raises(BadInput, match="another enrolment is at work"),
+        alone(Place(tmp_path)),
+    ):
+        pass
+
+
+class Locking:
+    """As ``msvcrt`` does it: a byte that is locked raises OSError."""
+
+    LK_NBLCK = 2
+
+    def __init__(self):
+        self.locked = False
+
+    def locking(self, handle, mode, count):
+        assert (handle > 0, mode, count) == (True, self.LK_NBLCK, 1)
+        if self.locked:
+            raise PermissionError(13, "Permission denied")
+        self.locked = True
 
 
 def test_facts_come_back_as_they_were_kept(tmp_path):

@@ -151,6 +151,19 @@ def test_a_page_is_the_newest_first_and_narrowed_by_who_what_and_where(audit):
     assert audit.count(Asked(who="ann")) == 2
     assert [one.no for one in audit.page(Asked(), limit=2, skip=1)] == [3, 2]
     assert audit.actions() == ["device_day", "login", "y"]
+    assert audit.actions(frozenset({"s1"})) == ["device_day"]
+    assert audit.actions(frozenset()) == []
+
+
+def test_a_part_of_a_long_log_is_found_by_its_index(audit, tmp_path):
+    audit.note(1, "a", "b", "c", "s1")
+    with sqlite3.connect(tmp_path / "audit.db") as db:
+        plan = db.execute(
+            "EXPLAIN QUERY PLAN SELECT count(*) FROM audit"
+            " WHERE unit IN (SELECT value FROM json_each(?))",
+            ('["s1"]',),
+        ).fetchall()
+    assert any("audit_by_unit" in row[-1] for row in plan)
 
 
 def test_many_threads_write_one_chain(audit):

@@ -2,13 +2,16 @@
 
 import json
 import logging
+from contextlib import closing
 
 import pytest
 from tests.web.seed import TODAY, offices, registry_data
 
-from ketang_center import views
+from ketang_center import clones, views
+from ketang_center.access.audit import Audit
 from ketang_center.access.scope import Scope
 from ketang_center.clones import cases, decide
+from ketang_center.enrolment.book import Book
 from ketang_center.ingest.worker import Message, Worker
 from ketang_center.metrics.rollup import Rollup, RollupReader
 from ketang_center.registry.calendars import HOUR_MS, day_starts_ms
@@ -369,3 +372,33 @@ def test_a_person_lists_and_decides_at_the_machine_itself(desk, settings_file, c
     assert main.main([*asked, "--settings", str(settings_file)]) == main.REFUSED
     assert main.main([*words, "list", "--open", "--settings", str(settings_file)]) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_an_id_that_ends_at_the_machine_itself_is_thrown_out_before_the_case_is_closed(
+    desk, settings_file, tmp_path, monkeypatch
+):
+    desk.two_machines()
+    asked = ["center", "clones", "decide", DEVICE, "--then", "revoke"]
+    asked += ["--settings", str(settings_file)]
+    assert main.main([*asked, "--admit", "boot-z"]) == main.REFUSED
+    with Book(tmp_path / "enrolment.db") as book:
+        assert not book.is_barred(DEVICE), "an act that cannot be done throws nobody out"
+        with monkeypatch.context() as crash:
+            crash.setattr(clones, "decide", lambda *_, **__: (_ for _ in ()).throw(BadInput("x")))
+            assert main.main(asked) == main.REFUSED
+        assert book.is_barred(DEVICE)
+        assert [one.why for one in book.revocations()] == ["clone"]
+    assert len(cases(desk.reading, only_open=True)) == 1, "it still asks"
+    assert main.main(asked) == 0
+    with closing(Audit(tmp_path / "audit.db")) as audit:
+        acts = [(one.action, one.unit) for one in audit if one.who == "console"]
+    assert acts == [("revoke", "s1"), ("clone_decided", "s1"), ("clone_decided", "s1")]
+
+
+def test_cases_are_read_of_the_devices_that_are_wanted(desk, monkeypatch):
+    desk.two_machines()
+    read = []
+    monkeypatch.setattr(desk.reading, "rows_of", lambda one: read.append(one) or [])
+    assert cases(desk.reading, ["another"]) == []
+    assert read == []
+    assert len(cases(desk.reading, [DEVICE])) == 1

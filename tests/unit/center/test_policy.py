@@ -124,3 +124,22 @@ def test_an_account_that_also_acts_elsewhere_is_seen_and_not_governed():
     assert not policy.sees_account(admin, TREE, both[1:])
     assert not policy.sees_account(admin, TREE, ())
     assert policy.governs(actor((Role.ADMIN, "r")), TREE, ())
+
+
+@pytest.mark.parametrize(
+    ("held", "new", "clash"),
+    [
+        (("publisher", "k1"), ("approver", "k1"), True),
+        (("publisher", "r"), ("approver", "s1"), True),
+        (("approver", "s1"), ("publisher", "c"), True),
+        (("publisher", "k1"), ("approver", "k2"), False),
+        (("publisher", "k1"), ("publisher", "s1"), False),
+        (("admin", "k1"), ("approver", "k1"), False),
+        (("publisher", "nowhere"), ("approver", "nowhere"), True),
+    ],
+)
+def test_publishing_and_approving_stay_apart_on_units_that_overlap(held, new, clash):
+    def grant(one):
+        return Grant(Role(one[0]), one[1])
+
+    assert policy.clashes(TREE, [grant(held)], grant(new)) is clash

@@ -10,6 +10,7 @@ from ketang_center.registry.calendars import HOUR_MS, day_starts_ms
 from ketang_center.registry.values import Calendar, Level, Placement, Service, ServiceState
 from ketang_center.states import Connection, Freshness, Why
 from ketang_center.view_values import Filters
+from ketang_center.web import live
 
 SCHOOL = Scope(Level.SCHOOL, "s1")
 COUNTY = Scope(Level.COUNTY, "lan-xian")
@@ -148,8 +149,9 @@ def test_the_ledger_adds_up_over_the_devices_in_view(context):
 
 
 def test_live_news_stay_in_the_scope(context):
-    assert views.visible_devices(context, SCHOOL) >= {OWN, "s1-ifp-1"}
-    assert not views.visible_devices(context, SCHOOL) & {"t-1", "s2-ifp-1"}
+    seen = live.followed(context.registry, context.clock())[SCHOOL.root]
+    assert seen >= {OWN, "s1-ifp-1"}
+    assert not seen & {"t-1", "s2-ifp-1"}
 
 
 def test_a_school_without_lessons_leaves_the_denominators_of_the_units_above_it(tmp_path):

@@ -55,6 +55,21 @@ def test_the_first_administrator_is_made_here_and_told_a_password_once(center, t
     ]
 
 
+def test_one_account_does_not_both_publish_and_approve(center, tmp_path, capsys):
+    both = ("--role", "publisher", "--role", "approver", "--unit", "lan-xian")
+    assert center("account", "add", "ann", *both) == 2
+    assert "cannot both publish and approve" in capsys.readouterr().err
+    assert account(tmp_path, "ann") is None
+    assert center("account", "add", "ann", "--role", "publisher", "--unit", "lan-xian") == 0
+    capsys.readouterr()
+    for unit in ("lan", "s1"):
+        assert center("account", "grant", "ann", "--role", "approver", "--unit", unit) == 2
+        said = capsys.readouterr().err
+        assert "another account" in said
+        assert said.count("\n") == 1
+    assert center("account", "grant", "ann", "--role", "approver", "--unit", "s3") == 0
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -60,7 +60,6 @@ def test_no_list_lets_nobody_in(tmp_path, authority):
         lambda kept, authority: kept.source.write_bytes(b"junk"),
         lambda kept, authority: kept.source.write_bytes(b""),
         lambda kept, authority: kept.source.write_bytes(a_list(authority, [5])[:-30]),
-        lambda kept, authority: put(kept, authority, [], now=NOW - DAY),
         lambda kept, authority: put(kept, authority, [], number=0),
         lambda kept, authority: put(kept, authority, [], now=NOW + DAY),
         lambda kept, authority: kept.source.write_bytes(

@@ -37,6 +37,11 @@ def test_mosquitto_asks_each_listener_for_everything(tmp_path):
     assert not [one for one in lines if one.startswith("ciphers")]
     acl = (tmp_path / "b" / "acl").read_text()
     assert {f"user {one}" for one in brokers.SERVICES} <= set(acl.splitlines())
+    assert acl.partition("user center_check\n")[2].splitlines()[:3] == [
+        "topic read kt/v1/+/+/up/check",
+        "topic write kt/v1/+/+/dn/check",
+        "",
+    ]
 
 
 def test_the_file_of_nats_holds_no_secret_and_stays_the_same(tmp_path):
@@ -73,7 +78,10 @@ def test_only_an_address_is_listened_on(tmp_path, address):
         ("panel-a", "kt", False, False),
         ("panel-a", f"$share/g/{topics.of('panel-a', 'dn/#')}", False, False),
         ("center_ingest", topics.everything_up(), True, False),
-        ("center_check", topics.of("panel-a", "dn/ack"), False, True),
+        ("center_check", topics.of("panel-a", "dn/ack"), False, False),
+        ("center_check", topics.of("panel-a", "dn/check"), False, True),
+        ("center_check", topics.of("panel-a", "up/check"), True, False),
+        ("center_check", topics.everything_up(), False, False),
         ("center_ingest", "#", False, False),
         ("center_other", topics.everything_up(), False, False),
     ],
@@ -89,6 +97,7 @@ def question(**changes):
         "client_id": "panel-a",
         "common_names": ("panel-a",),
         "serial": 7,
+        "until_s": 1_900_000_000,
         "source": "::1",
         "user_key": "",
         "server_id": "",
@@ -118,3 +127,9 @@ def test_a_device_may_go_under_its_own_shard_only():
     permit = nats_permits.judge(question(), brokers.SERVICES)
     assert isinstance(permit, Permit)
     assert permit.publish == ("kt.v1.94.panel-a.up.>",)
+
+
+def test_the_check_hears_and_says_nothing_but_its_own_channel():
+    asked = question(client_id="center_check", common_names=("center_check",))
+    permit = nats_permits.judge(asked, brokers.SERVICES)
+    assert permit == Permit("center_check", ("kt.v1.*.*.dn.check",), ("kt.v1.*.*.up.check",))

@@ -7,6 +7,8 @@ import pytest
 
 from ketang_cli.main import main
 from ketang_provisioning import expiry, region, region_files
+from ketang_provisioning.certificates import make_authority
+from ketang_provisioning.keys import make_ec
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
@@ -38,13 +40,13 @@ def test_it_tells_every_certificate_key_list_and_the_document_once(fresh, capsys
     assert sorted((one["kind"], one["name"]) for one in items if one["kind"] != "key") == [
         ("clients_ca", "A clients CA"),
         ("crl", "0"),
+        ("own", "center_ingest"),
         ("server", "broker"),
         ("server", "center"),
         ("servers_ca", "A servers CA"),
-        ("service", "center_ingest"),
         ("trust", "1"),
     ]
-    assert {one["kind"] for one in items if one["renews_itself"]} == {"crl"}
+    assert {one["kind"] for one in items if one["renews_itself"]} == {"crl", "own"}
     document = next(one for one in items if one["kind"] == "trust")
     assert document["files"] == ["center/trust.json", "installer/trust.json", "offline/trust.json"]
     assert document["days_left"] in {728, 729, 730}
@@ -56,7 +58,8 @@ def test_every_machine_can_ask_about_its_own_folder(fresh, capsys):
     assert code == 0
     assert "server certificate of broker" in said
     assert "renews" not in said
-    assert "ketang provision server-certificate" in said
+    assert "ketang provision server-certificate --name broker --host b.example" in said
+    assert "systemctl restart ketang-broker" in said
     code, said = status(fresh / "broker", capsys, "--lang", "zh")
     assert "服务器证书" in said
 
@@ -67,7 +70,7 @@ def test_thirty_days_before_a_persons_duty_it_exits_with_1(tmp_path, capsys):
         made(tmp_path / "late", NOW - 368 * DAY) / "center", capsys, "--json", "--lang", "en"
     )
     pressing = {one["name"] for one in json.loads(said)["items"] if one["pressing"]}
-    assert (code, pressing) == (1, {"center", "center_ingest"})
+    assert (code, pressing) == (1, {"center"})
 
 
 def test_a_list_that_should_have_renewed_itself_exits_with_1_a_week_before(tmp_path, capsys):
@@ -76,7 +79,7 @@ def test_a_list_that_should_have_renewed_itself_exits_with_1_a_week_before(tmp_p
 
 
 def test_what_has_ended_has_negative_days(tmp_path):
-    found = expiry.survey(made(tmp_path / "old", NOW - 400 * DAY) / "broker")
+    found = expiry.survey(made(tmp_path / "old", NOW - 400 * DAY) / "broker", print)
     assert [one.days_left(NOW) < 0 for one in found if one.renewal == "server"] == [True]
 
 
@@ -87,3 +90,51 @@ def test_a_folder_with_nothing_that_ends_is_a_mistake(tmp_path, capsys):
     (tmp_path / "big.pem").write_bytes(bytes(1 << 17))
     assert status(tmp_path, capsys)[0] == 2
     assert status(tmp_path / "missing", capsys)[0] == 2
+
+
+def lists(days, count=1):
+    """One file of lists, each of an authority of its own, that last so many days."""
+    serials = [(one, NOW) for one in range(1, count + 1)]
+    made_by = (
+        make_authority(f"A {at}", make_ec(), "clients", now=NOW, lasts=900 * DAY)
+        for at in range(len(days))
+    )
+    return b"".join(
+        one.revocation_list(serials, now=NOW, lasts=last * DAY, number=1)
+        for one, last in zip(made_by, days, strict=True)
+    )
+
+
+def test_of_a_file_with_two_lists_the_first_to_end_counts(tmp_path):
+    (tmp_path / "a.crl").write_bytes(lists([30, 3]))
+    (found,) = expiry.survey(tmp_path, print)
+    assert (found.name, found.days_left(NOW)) == ("2", 2)
+
+
+def test_a_list_of_many_revoked_is_read_whole(tmp_path):
+    raw = lists([9], count=3000)
+    assert len(raw) > 64 << 10
+    (tmp_path / "a.crl").write_bytes(raw)
+    (found,) = expiry.survey(tmp_path, print)
+    assert (found.name, found.days_left(NOW)) == ("3000", 8)
+
+
+def test_a_file_that_cannot_be_read_is_one_line_and_the_rest_is_told(tmp_path, capsys):
+    (tmp_path / "a.crl").write_bytes(lists([30]))
+    (tmp_path / "bad.pem").symlink_to("/proc/self/mem")
+    assert main(["provision", "status", str(tmp_path), "--lang", "en"]) == 1
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1
+    assert "bad.pem: cannot be read" in said.err
+    assert "revocation list" in said.out
+
+
+def test_the_centres_own_certificate_renews_itself_only_if_the_settings_say_so(tmp_path, capsys):
+    center = made(tmp_path / "region") / "center"
+    assert "renews itself" in status(center, capsys, "--lang", "en")[1]
+    settings = center / "center.toml"
+    text = settings.read_text().replace('\nkey = "center_ingest.pem"', '\nkey = "other.key"', 1)
+    settings.write_text(text)
+    said = status(center, capsys, "--lang", "en")[1]
+    assert "renews itself" not in said
+    assert "client-certificate --name center_ingest" in said

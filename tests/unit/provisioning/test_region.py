@@ -14,6 +14,7 @@ from ipaddress import ip_address
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from ketang_center import settings
 from ketang_cli.main import main
 from ketang_contract.errors import BadInput
 from ketang_contract.trust import Purpose, accept
@@ -194,7 +195,9 @@ def test_the_centre_can_open_what_it_needs_with_the_paths_of_its_settings(made):
         "broker_port",
         "crl",
     ]
-    assert (center / enrolment["crl"]).is_file()
+    shared = "/var/lib/ketang-broker"
+    assert enrolment["crl"] == f"{shared}/clients.crl"
+    assert said["broker_refusals"] == f"{shared}/refusals.jsonl"
     assert (enrolment["port"], enrolment["url"]) == (8443, "https://center.example:8443")
     assert enrolment["fingerprint"] == (made / "installer/root.fingerprint").read_text().strip()
     passphrase = (center / enrolment["clients_ca_passphrase_file"]).read_bytes().strip()
@@ -404,3 +407,58 @@ def test_a_services_certificate_is_renewed_at_the_centre(made, tmp_path):
     assert main(command) == 0
     one = load_certificate(tmp_path / "new/center_ingest.pem")
     one.verify_directly_issued_by(load_certificate(made / "center/clients-ca.pem"))
+    key = keys.load_private(tmp_path / "new/center_ingest.pem", None)
+    assert key.public_key() == one.public_key()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["center_ingest.pem"]
+
+
+@pytest.mark.parametrize("more", [("--name", "panel-1"), ("--days", "398")], ids=str)
+def test_no_device_and_no_long_life_is_certified_by_hand(made, tmp_path, more, capsys):
+    command = ["provision", "client-certificate", "--out", str(tmp_path / "new"), *more]
+    command += ["--authority", str(made / "center/clients-ca.pem")]
+    command += ["--passphrase-file", str(made / "center/clients-ca.passphrase")]
+    assert main(command) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_each_explanation_in_the_settings_stands_right_above_its_key(made):
+    lines = (made / "center/center.toml").read_text("utf-8").splitlines()
+    above = {line.split(" = ")[0]: lines[at - 1] for at, line in enumerate(lines) if " = " in line}
+    assert "listens on IPv6" in above["host"]
+    assert "accounts may write to" in above["crl"]
+    assert "broker is on another machine" in above["broker_refusals"]
+    assert '# web_certificate = "center.pem"' in lines
+    assert '# web_key = "center.key"' in lines
+
+
+def test_the_console_opens_to_others_with_the_lines_that_stand_there(made):
+    text = (made / "center/center.toml").read_text("utf-8").replace("# web_", "web_")
+    file = made / "center/open.toml"
+    file.write_text(text.replace('web_host = "127.0.0.1"', 'web_host = "::"'))
+    found = settings.read(file)
+    assert found.web_certificate == file.parent / "center.pem"
+
+
+@pytest.mark.parametrize(
+    ("language", "guide", "empty"),
+    [
+        ("en", "docs/guides/center.md", "(write the name here)"),
+        ("zh", "docs/guides/center.zh.md", "（请填写姓名）"),
+    ],
+)
+def test_the_read_me_names_the_next_commands_and_nobody_who_was_not_named(language, guide, empty):
+    names = region_files.Names("A", "f" * 64, PLAN.root_holders, PLAN.config_holders, PLAN.approver)
+    said = region_files.read_me(names, language)
+    assert re.findall(r"ketang (\w+ \w+)", said) == [
+        "broker config",
+        "broker run",
+        "center units",
+        "center account",
+        "center serve",
+        "broker check",
+        "provision status",
+    ]
+    assert guide in said
+    assert said.count(empty) == 9
+    assert "代理" not in said

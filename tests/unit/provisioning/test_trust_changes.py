@@ -1,16 +1,22 @@
 """``ketang provision trust``: a draft, carried to the holders, valid when enough have signed."""
 
+import shlex
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509 import CertificateBuilder, load_pem_x509_certificate
 
 from ketang_cli.main import main
 from ketang_contract.errors import BadInput
 from ketang_contract.trust import Purpose, TrustRefused, accept, read_accepted
 from ketang_provisioning import region, region_files, trust_changes
-from ketang_provisioning.certificates import Authority
-from ketang_provisioning.keys import load_private
+from ketang_provisioning.certificates import Authority, certificate_pem
+from ketang_provisioning.keys import load_private, make_ec
 
 NOW = datetime.now(UTC)
 NOW_S = int(NOW.timestamp())
@@ -35,11 +41,14 @@ class Desk:
         files = ["--trust", str(self.trust), "--out", str(self.draft)]
         return main(["provision", "trust", step, *map(str, more), *files])
 
-    def sign(self, key=None, secret=None, at=1):
+    def sign(self, key=None, secret=None, at=1, against=None):
         key = key or self.region / f"holder-{at}/root.key"
         secret = secret or self.folder / f"holder-{at}.secret"
-        told = ["--key", key, "--passphrase-file", secret, "--held", self.trust, self.draft]
-        return main(["provision", "trust", "sign", *map(str, told)])
+        return main(self.sign_words(key, secret, *(against or ("--held", self.trust)), "--yes"))
+
+    def sign_words(self, key, secret, *more):
+        told = ["--key", key, "--passphrase-file", secret, *more, "--lang", "en", self.draft]
+        return ["provision", "trust", "sign", *map(str, told)]
 
     def check(self):
         told = ["provision", "trust", "check", str(self.draft), "--held", str(self.trust)]
@@ -224,10 +233,143 @@ def test_a_holder_is_shown_what_changes(desk, capsys):
     capsys.readouterr()
     desk.sign(at=1)
     said = capsys.readouterr().out
-    assert f"+ revoked {first.key_id[:16]}" in said
+    assert f"comes    revoked key {first.key_id[:16]}" in said
     assert "laptop lost" in said
-    assert "~ document: version 2" in said
+    assert "changes  document: version 2" in said
     assert "threshold" not in said
+
+
+def test_a_holder_is_shown_what_goes_first_of_all(desk, capsys):
+    held = desk.held
+    gone_root, gone_key = held.roots[2], held.keys[0]
+    changed = replace(
+        held,
+        version=2,
+        roots=held.roots[:2],
+        keys=held.keys[1:],
+        authorities=held.authorities[1:],
+    )
+    desk.draft.write_bytes(trust_changes.draft(changed))
+    capsys.readouterr()
+    assert desk.sign(at=1) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"GOES     root {gone_root.key_id[:16]}: holder-3"
+    assert lines[1].startswith(f"GOES     key for config {gone_key.key_id[:16]}")
+    assert lines[2].startswith("GOES     authority for clients")
+    zh = list(trust_changes.differences(held, changed, "zh"))
+    assert zh[0] == f"去除  根密钥 {gone_root.key_id[:16]}: holder-3"
+
+
+def test_another_authority_under_the_same_name_and_number_is_shown(desk):
+    """Whoever drafts makes the certificate, so its name and number prove nothing."""
+    old = desk.held.authorities[0]
+    before = load_pem_x509_certificate(old.certificate.encode())
+    key = make_ec()
+    twin = (
+        CertificateBuilder()
+        .subject_name(before.subject)
+        .issuer_name(before.subject)
+        .public_key(key.public_key())
+        .serial_number(before.serial_number)
+        .not_valid_before(before.not_valid_before_utc)
+        .not_valid_after(before.not_valid_after_utc)
+        .sign(key, SHA256())
+    )
+    other = replace(old, certificate=certificate_pem(twin).decode())
+    changed = replace(desk.held, version=2, authorities=(other, *desk.held.authorities[1:]))
+    said = list(trust_changes.differences(desk.held, changed))
+    assert [one[:4] for one in said] == ["GOES", "chan", "come"]
+
+
+def test_a_name_can_neither_break_the_line_nor_steer_the_terminal(desk):
+    root = replace(desk.held.roots[0], holder="Li\n\x1b[2Kcomes  nothing")
+    changed = replace(desk.held, version=2, roots=(root, *desk.held.roots[1:]))
+    for line in trust_changes.differences(desk.held, changed):
+        assert line.isprintable()
+
+
+def test_nobody_signs_blind(desk, capsys):
+    desk.change("renew")
+    before = desk.draft.read_bytes()
+    key, secret = desk.region / "holder-1/root.key", desk.folder / "holder-1.secret"
+    with pytest.raises(SystemExit) as refused:
+        main(desk.sign_words(key, secret, "--yes"))
+    assert refused.value.code == 2
+    assert "--held" in capsys.readouterr().err
+    assert desk.sign(against=["--first"]) == 2
+    assert "name --held" in capsys.readouterr().err
+    assert desk.sign(against=["--held", desk.draft]) == 2
+    assert "not newer" in capsys.readouterr().err
+    assert desk.draft.read_bytes() == before
+
+
+@pytest.mark.parametrize(("typed", "signs"), [("yes\n", True), ("y\n", False), ("", False)])
+def test_a_holder_types_yes_after_what_changes_was_shown(desk, typed, signs):
+    desk.change("renew")
+    before = desk.draft.read_bytes()
+    key, secret = desk.region / "holder-1/root.key", desk.folder / "holder-1.secret"
+    words = desk.sign_words(key, secret, "--held", desk.trust)
+    asked = subprocess.run(
+        [sys.executable, "-m", "ketang_cli.main", *words],
+        input=typed,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (asked.returncode == 0) is signs
+    assert (desk.draft.read_bytes() != before) is signs
+    assert asked.stdout.index("changes  document") < asked.stdout.index("Type yes")
+    assert "Traceback" not in asked.stderr
+
+
+def test_a_draft_tells_the_whole_command_to_sign_it(desk, capsys):
+    capsys.readouterr()
+    desk.change("renew", "--lang", "en")
+    said = capsys.readouterr().out
+    command = next(one for one in said.splitlines() if "trust sign" in one)
+    words = shlex.split(command.replace("ROOT.KEY", str(desk.region / "holder-1/root.key")))
+    secret = ["--passphrase-file", str(desk.folder / "holder-1.secret"), "--yes"]
+    assert main([*words[1:], *secret]) == 0
+    assert "trust-1.json" in said
+
+
+def test_a_draft_does_not_lie_where_the_centre_would_publish_it(desk, capsys):
+    desk.draft = desk.trust.with_name("trust-next.json")
+    assert desk.change("renew") == 2
+    assert "rename" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("which", ["clients", "servers"])
+def test_a_rotation_that_cannot_write_its_draft_leaves_no_key_and_tells_no_passphrase(
+    desk, which, capsys
+):
+    desk.draft = desk.folder / "missing" / "draft.json"
+    capsys.readouterr()
+    assert desk.change("rotate-ca", which, "--keys", desk.folder / "new") == 2
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1
+    assert said.out == ""
+    assert not (desk.folder / "new").exists()
+    desk.draft = desk.folder / "draft.json"
+    assert desk.change("rotate-ca", which, "--keys", desk.folder / "new") == 0
+    assert not list(desk.folder.glob("*.partial"))
+
+
+def test_a_rotation_whose_keys_cannot_be_placed_leaves_no_draft(desk):
+    blocked = desk.folder / "file"
+    blocked.write_text("-")
+    assert desk.change("rotate-ca", "clients", "--keys", blocked / "new") == 2
+    assert not desk.draft.exists()
+
+
+def test_a_second_rotation_waits_for_the_first_unless_a_key_was_stolen(desk, capsys):
+    desk.change("rotate-ca", "clients", "--keys", desk.folder / "one")
+    shutil.move(desk.draft, desk.trust)
+    again = ("rotate-ca", "clients", "--keys", desk.folder / "two")
+    assert desk.change(*again) == 2
+    assert "--overlap-days 0" in capsys.readouterr().err
+    assert desk.change(*again, "--overlap-days", 0) == 0
 
 
 def test_what_has_ended_is_left_out_of_the_next_version(desk):
