@@ -12,6 +12,8 @@ LOCK := constraints.txt
 PACKAGES := contract device_profiles models provisioning agent center cli benchmarks
 # Words for the program behind a target, e.g. make demo ARGS="--check --seconds 60"
 ARGS ?=
+# Tests wait more than they work: twice as many at once as there are cores.
+JOBS ?= $(shell echo $$((2 * $$(nproc))))
 
 # An older pip applies the first to build requirements too, a newer one only the second.
 export PIP_CONSTRAINT := $(LOCK)
@@ -25,7 +27,7 @@ demo: $(VENV)/.ready-demo ## Start the demo: broker, centre, this machine's agen
 	@$(BIN)/ketang demo $(ARGS)
 
 test: $(VENV)/.ready-dev parts ## Run the tests; says first which outside parts are missing
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 soak: $(VENV)/.ready-dev ## Long search for losses, and every protection removed once (an hour)
 	KETANG_SEARCH=1 KETANG_SIMULATOR_RUNS=10000 $(BIN)/python -m pytest tests/simulator -m "soak or not soak" $(ARGS)

@@ -42,10 +42,16 @@ def run(options: argparse.Namespace) -> int:
             raise BadInput("\n".join(str(one) for one in wrong.problems)) from None
         if not options.check:
             with closing(Audit(folder / "audit.db")) as audit:
-                who = f"cli:{getpass.getuser()}"
-                audit.note(time.time_ns() // 10**6, who, "units", options.file.name)
+                audit.note(time.time_ns() // 10**6, f"cli:{_login()}", "units", options.file.name)
             registry.load(Data(units=units))
     counts = {level: sum(one.level is level for one in units) for level in Level}
     said = ", ".join(f"{count} {level}" for level, count in counts.items() if count)
     print(f"{'would load' if options.check else 'loaded'}: {said}")
     return 0
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # an account without a name, as in a bare container
+        return "unknown"
