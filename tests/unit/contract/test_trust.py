@@ -240,7 +240,6 @@ A_KEY = json.loads(FIRST.payload())["keys"][0]
         {"revoked": [{"key_id": "x", "since_s": 0}]},
         {"revoked": {}},
     ],
-    ids=str,
 )
 def test_a_document_that_is_not_exactly_one_is_refused(fields):
     assert refusal(broken(**fields)) == "bad_document"
