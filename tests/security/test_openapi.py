@@ -59,7 +59,7 @@ CHECKS = (
     unsupported_method,
 )
 ROUNDS = settings(
-    max_examples=40,
+    max_examples=160,
     derandomize=True,
     deadline=None,
     database=None,
