@@ -1,7 +1,8 @@
 """The enrolment desk: applications and renewals in, certificates or reasons out.
 
-One lock around each decision. Everything that is decided is in the audit log, and what was turned
-away in the security log too; the certificate is durable before it is handed out.
+One lock around each decision. What is granted is in the audit log, and what was turned away in the
+security log, each time; of a refusal the audit log hears once a day for each code or device. The
+certificate is durable before it is handed out.
 """
 
 import logging
