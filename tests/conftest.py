@@ -1,12 +1,14 @@
 """For every test: outside parts that may be missing, and free ports."""
 
 import os
-import socket
+import random
 from collections.abc import Callable
+from itertools import cycle
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from ketang_cli import local_broker
 from tests import parts
 
 # How fast a busy machine makes an example says nothing about what is tested.
@@ -18,6 +20,11 @@ settings.register_profile(
     derandomize="KETANG_SEARCH" not in os.environ,
 )
 settings.load_profile("ketang")
+
+# A port is looked up, and bound seconds later: each worker has ports of its own till then.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_PORTS = local_broker._PORTS[_WORKER :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
+local_broker._order = cycle(random.sample(_PORTS, len(_PORTS)))
 
 REQUIRE = "KETANG_REQUIRE_PARTS"
 """Set to 1, a missing part fails the tests that need it instead of skipping them."""
@@ -37,18 +44,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture
 def free_ports() -> Callable[[], int]:
     """Give a function that names a TCP port nobody listens on at 127.0.0.1, each time another."""
-    given: set[int] = set()
-
-    def another() -> int:
-        while True:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port = int(probe.getsockname()[1])
-            if port not in given:
-                given.add(port)
-                return port
-
-    return another
+    return local_broker.free_port
 
 
 @pytest.fixture

@@ -54,8 +54,9 @@ class SystemClock:
 
     def now(self) -> Instant:
         """Return this moment."""
-        boottime_ms = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+        # In this order: a millisecond that begins in between must not make the sleep negative.
         monotonic_ms = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000_000
+        boottime_ms = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
         wall_ms = max(0, time.time_ns() // 1_000_000)
         return Instant(
             wall_ms,

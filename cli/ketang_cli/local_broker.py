@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
+from itertools import cycle
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -31,6 +32,8 @@ _POLL_S = 0.02
 _PORTS = range(20_000, 32_000)
 """Below those Linux gives to outgoing connections (32768 and up): while a broker is down, a client
 that tries its port again and again could be given that very port, and keep the broker out."""
+_order = cycle(random.sample(_PORTS, len(_PORTS)))
+"""What was looked up is often bound much later: none comes again before all the others did."""
 _OLDEST_NATS = (2, 14, 3)
 """Before it, retained and replayed MQTT messages passed by denied subjects."""
 
@@ -302,10 +305,10 @@ def find_broker(preferred: Kind | None = None) -> Program:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a TCP port of a loopback address that was free a moment ago."""
+    """Return a TCP port of a loopback address that was free a moment ago, each time another."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     while True:
-        port = random.choice(_PORTS)
+        port = next(_order)
         try:
             with socket.socket(family) as probe:
                 probe.bind((host, port))

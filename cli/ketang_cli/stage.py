@@ -176,10 +176,10 @@ class Stage:
         yield f"centre: {self.url}"
 
     def spools(self) -> list[Path]:
-        """Return every device's spool file."""
+        """Return the spool files there are; who ended before it made its own recorded nothing."""
         return [
             *sorted((self.folder / "devices").glob("*/spool.db")),
-            self.folder / "agent" / fiction.OWN / "spool.db",
+            *(self.folder / "agent" / fiction.OWN).glob("spool.db"),
         ]
 
     def fallen(self) -> list[Part]:

@@ -36,7 +36,7 @@ from ketang_contract import kit, topics
 from ketang_contract.errors import BadInput, KetangError
 from tests.regions import KETANG, Region, enroll, now_ms
 
-PATIENCE_S = 30
+PATIENCE_S = 60
 STEPS = "trust", "key", "asked", "answer", "identity", "facts", "settings", "key gone", "done"
 RENEWAL_STEPS = "key", "asked", "next", "done"
 WHOLE = {
@@ -187,8 +187,8 @@ class Swallower:
         def back():
             while data := take(far):
                 if not (swallow and asked.is_set()):
+                    hello_answered.set()  # first: what comes next may be the whole request
                     near.sendall(data)
-                    hello_answered.set()
             hang_up(near)
 
         threading.Thread(target=back, daemon=True).start()
@@ -401,7 +401,8 @@ def test_a_centre_killed_after_its_commit_gives_the_same_again(tmp_path, monkeyp
     between = Swallower(region.host, region.enrol_port, of=3)
     with between.open():
         with region.center() as center:
-            child = start(lambda: device.enrol(url=f"https://{region.host}:{between.port}"))
+            url = f"https://{region.host}:{between.port}"
+            child = start(lambda: device.enrol(url=url, patience_s=120.0))
             wait_for(device.certificates, "the centre never committed")
             center.kill()
             center.wait()

@@ -381,6 +381,10 @@ def test_a_strict_verifier_accepts_our_certificates(place):
             assert link.version() in {"TLSv1.2", "TLSv1.3"}
 
 
+def test_a_port_that_was_given_is_not_given_again():
+    assert len({local_broker.free_port() for _ in range(200)}) == 200
+
+
 def test_without_a_broker_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setattr(local_broker, "_find_mosquitto", lambda: None)
     monkeypatch.setattr(local_broker, "_find_nats", lambda: None)

@@ -50,7 +50,7 @@ def try_it(folder, kind, *, bare):
             [*within, sys.executable, "-m", __name__, str(folder), kind.value],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
     assert done.returncode == 0, done.stderr[-6000:]
@@ -91,7 +91,7 @@ def from_the_kit_to_the_figure(folder, kind):
                 [*KETANG, "agent", "run", "--settings", str(device / "agent.toml")], stderr=log
             )
         try:
-            wait_for(lambda: stored(region, asset.device) > 0 or agent.poll() is not None, 20)
+            wait_for(lambda: stored(region, asset.device) > 0 or agent.poll() is not None)
             assert agent.poll() is None, (folder / "agent.log").read_text("utf-8")
         finally:
             agent.terminate()

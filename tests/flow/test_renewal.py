@@ -152,7 +152,8 @@ def test_a_next_pair_that_the_broker_refuses_leaves_the_device_on_the_old_one(re
     old = place.identity.read_bytes()
     place.next.write_bytes(foreign_pair(region, device))
     with region.center(), region.broker(find_broker(kind)), agent(place) as (log, _):
-        wait_for(lambda: "identity.next_refused" in log())
+        # the loss is told just after the refusal that it was
+        wait_for(lambda: "identity.next_refused" in log() and "broker.lost" in log())
         lost = log().count("broker.lost")
         time.sleep(2)
         wait_for(lambda: stored(region, device) > 0)
@@ -384,15 +385,10 @@ def test_a_device_that_was_thrown_out_says_so(region, tmp_path):
 def test_a_busy_centre_is_waited_for_within_the_childs_patience(region):
     place, _ = enrolled(region, days_ago=80)
     waits = []
-
-    def sleep(wait_s):
-        waits.append(wait_s)
-        time.sleep(wait_s)
-
     with desk(region) as service:
-        service.desk._pace = Pace(1, time.monotonic)
+        service.desk._pace = Pace(1, lambda: sum(waits))
         service.desk._pace.wait_s("renew", "another")
-        waiting = renewing.Waiting(sleep=sleep, jitter=lambda: 0.5)
+        waiting = renewing.Waiting(sleep=waits.append, jitter=lambda: 0.5)
         assert renewing.renew(place, now_ms() // 1000, waiting=waiting)
         service.desk._pace.wait_s("renew", "a third")
         place.next.unlink()

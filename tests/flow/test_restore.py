@@ -40,7 +40,7 @@ def throw_out(region, device):
         Office(book, registry, audit, now_ms).throw_out(device, Why.STOLEN, "operator")
 
 
-def wait_for(condition, patience_s=30):
+def wait_for(condition, patience_s=60):
     deadline = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline, "it never came"

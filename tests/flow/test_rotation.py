@@ -14,7 +14,7 @@ from ketang_provisioning.broker_probe import Address, Probe
 from ketang_provisioning.ca import Identity
 from ketang_provisioning.certificates import load_certificate
 
-PATIENCE_S = 30
+PATIENCE_S = 60
 
 
 def ketang(*words):

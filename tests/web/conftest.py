@@ -1,6 +1,5 @@
-"""A real OpenID Connect provider, in a process of its own."""
+"""A real OpenID Connect provider, in a process of its own; and patience with the browser."""
 
-import socket
 import subprocess
 import sys
 import time
@@ -8,23 +7,30 @@ from pathlib import Path
 
 import httpx
 import pytest
+from playwright.sync_api import expect
+
+from ketang_cli.local_broker import free_port
+
+expect.set_options(timeout=30_000)
+PATIENCE_S = 60
 
 
 @pytest.fixture(scope="module")
 def provider(tmp_path_factory):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     program = Path(sys.executable).with_name("oidc-provider-mock")
     log = (tmp_path_factory.mktemp("provider") / "log").open("w")
     process = subprocess.Popen([program, "--port", str(port)], stdout=log, stderr=log)
     issuer = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(200):
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
             try:
                 httpx.get(f"{issuer}/.well-known/openid-configuration")
                 break
             except httpx.TransportError:
+                assert process.poll() is None, "the provider ended"
+                assert time.monotonic() < deadline, "the provider never came"
                 time.sleep(0.1)
         yield issuer
     finally:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 from ketang_center.web.server import console
 
+PATIENCE_S = 60
+
 
 @contextmanager
 def serving(context, port: int, *, host="127.0.0.1", certificate=None, key=None):
@@ -14,9 +16,10 @@ def serving(context, port: int, *, host="127.0.0.1", certificate=None, key=None)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        for _ in range(200):
-            if server.started:
-                break
+        deadline = time.monotonic() + PATIENCE_S
+        while not server.started:
+            assert thread.is_alive(), "the server ended"
+            assert time.monotonic() < deadline, "the server never came"
             time.sleep(0.05)
         shown = f"[{host}]" if ":" in host else host
         yield f"{'https' if certificate else 'http'}://{shown}:{port}"

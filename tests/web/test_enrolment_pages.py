@@ -589,7 +589,7 @@ def page(chromium, context, free_port):
         found.locator("input[name=name]").fill("county-operator")
         found.locator("input[name=password]").fill(PASSWORD)
         found.keyboard.press("Enter")
-        expect(found.locator("#nav-enrolment")).to_be_visible(timeout=15_000)
+        expect(found.locator("#nav-enrolment")).to_be_visible()
         yield found
         assert found.evaluate("window.owned") is None
         assert found.complaints == []

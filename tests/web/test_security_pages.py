@@ -335,7 +335,7 @@ def test_in_a_browser_strangers_texts_do_nothing_and_pages_fit(
         page.locator("input[name=name]").fill("root")
         page.locator("input[name=password]").fill(PASSWORD)
         page.keyboard.press("Enter")
-        expect(page.locator("#nav-security")).to_be_visible(timeout=15_000)
+        expect(page.locator("#nav-security")).to_be_visible()
         for width in (1280, 400):
             page.set_viewport_size({"width": width, "height": 800})
             for path in (

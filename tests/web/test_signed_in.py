@@ -90,7 +90,7 @@ def test_signing_in_leads_to_the_page_that_was_wanted_which_is_live(chromium, wo
     assert page.complaints == []
     context.sessions.end_all("school")
     reading.set_presence(reading.present["s1-ifp-1"])
-    expect(page.locator("#pulse")).to_have_class("pulse off", timeout=10_000)
+    expect(page.locator("#pulse")).to_have_class("pulse off")
     page.reload()
     assert "/sign-in?next=%2Fdevices%3Fq%3Dpanel" in page.url
 
@@ -100,14 +100,14 @@ def test_a_wrong_password_keeps_the_name_and_the_focus_is_in_the_password(chromi
     base, *_ = world
     page = page_at(chromium, "zh")
     page.goto(base)
-    assert page.evaluate("document.activeElement.id") == "name"
+    expect(page.locator("#name")).to_be_focused()
     page.keyboard.type("school")
     page.keyboard.press("Tab")
     page.keyboard.type("wrong wrong wrong")
     page.keyboard.press("Enter")
     expect(page.locator("[role=alert]")).to_contain_text("账户名与密码不符")
     expect(page.locator("#name")).to_have_value("school")
-    assert page.evaluate("document.activeElement.id") == "password"
+    expect(page.locator("#password")).to_be_focused()
 
 
 @pytest.mark.chromium
@@ -132,7 +132,7 @@ def test_coming_back_from_the_provider_of_another_site_one_is_signed_in_at_once(
         page = page_at(chromium)
         page.goto(f"{here}/devices?q=panel")
         page.locator("#oidc").click()
-        assert page.url.startswith(provider)
+        page.wait_for_url(lambda url: url.startswith(provider))
         page.locator("input[name=sub]").fill("s-4711")
         page.keyboard.press("Enter")
         page.wait_for_url(f"{here}/devices?q=panel")
@@ -154,6 +154,7 @@ def test_an_administrator_adds_an_account_and_its_owner_must_set_a_password(chro
     page.locator("#to-account").click()
     expect(page.locator("h1")).to_contain_text("王 Eve")
     page.locator("#sign-out").click()
+    expect(page.locator("#name")).to_be_visible()
     sign_in(page, base, "eve.wang", password, "/sign-in")
     page.goto(base + "/devices")
     assert page.url == base + "/account"

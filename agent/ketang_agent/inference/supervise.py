@@ -188,9 +188,10 @@ class Counting:
             self._events.append(Event(name=EventName.CAMERA_ALLOWED))
 
     def _attend(self, worker: _Worker, now: Instant, awake_ms: int) -> None:
+        code = worker.process.poll()  # before its pipe is read: so its last words are in there
         trouble = (
             self._read(worker, now, awake_ms)
-            or self._exit_of(worker)
+            or self._exit_of(code)
             or self._stalled(worker, awake_ms)
             or self._too_costly(worker, awake_ms)
         )
@@ -220,8 +221,7 @@ class Counting:
         self._view = view
 
     @staticmethod
-    def _exit_of(worker: _Worker) -> Trouble | None:
-        code = worker.process.poll()
+    def _exit_of(code: int | None) -> Trouble | None:
         if code is None:
             return None
         _log.warning("worker.ended code=%d", code)

@@ -22,6 +22,7 @@ from ketang_contract.records import Category, IdleSource
 
 COOKIE = bytes(range(16))
 NOBODY = Path("/nonexistent")
+PATIENCE_S = 30
 
 
 def write_authority(path):
@@ -55,14 +56,20 @@ def start_server(authority, *arguments):
     with os.fdopen(reading) as said:
         number = said.readline().strip()
     if not number:
-        process.wait(10)
+        process.wait(PATIENCE_S)
         pytest.fail("Xvfb did not start")
     return process, f":{number}"
 
 
 def stop(process):
     process.terminate()
-    process.wait(10)
+    process.wait(PATIENCE_S)
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch):
+    """How slowly a busy machine answers says nothing about what is tested."""
+    monkeypatch.setattr(linux_x11, "_TIMEOUT_S", PATIENCE_S)
 
 
 @pytest.fixture
@@ -90,11 +97,12 @@ def test_idle_time_grows_and_a_key_ends_it(display, authority):
     if shutil.which("xdotool") is None:
         pytest.skip("xdotool is missing")
     x11 = X11(display, authority)
-    while (before_s := x11.idle_s()) < 1:
+    while x11.idle_s() < 1:
         time.sleep(0.1)
+    began_s = time.monotonic()
     environ = {**os.environ, "DISPLAY": display, "XAUTHORITY": str(authority)}
     subprocess.run(["xdotool", "key", "a"], env=environ, check=True, timeout=20)
-    assert x11.idle_s() < before_s
+    assert x11.idle_s() < time.monotonic() - began_s, "the last input came since"
     x11.close()
 
 

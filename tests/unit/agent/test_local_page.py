@@ -100,6 +100,7 @@ def spool(tmp_path):
 
 
 def deliver(spool, made_ms, acked_ms, uptime_s=0):
+    """Eight digits of ``uptime_s`` are a mark that no time on the page holds by chance."""
     spool.append([record(made_ms, uptime_s)])
     lane = Lane(spool.current_store, Stream.OPS)
     spool.mark_acked(lane, spool.pending(lane), acked_ms)
@@ -227,31 +228,31 @@ def test_every_answer_forbids_all_that_the_page_does_not_need(tmp_path, monkeypa
 
 
 def test_a_stranger_sees_no_record(tmp_path, monkeypatch, spool):
-    deliver(spool, NOW_MS - 1000, NOW_MS, uptime_s=4711)
+    deliver(spool, NOW_MS - 1000, NOW_MS, uptime_s=47_114_711)
     with visiting(tmp_path, monkeypatch, NOBODY) as visit:
-        assert "4711" not in visit.page_html()
-        assert "4711" not in visit.get("/sent")[1]
+        assert "47114711" not in visit.page_html()
+        assert "47114711" not in visit.get("/sent")[1]
 
 
 def test_a_teacher_sees_the_records_of_the_own_session_and_no_others(tmp_path, monkeypatch, spool):
-    deliver(spool, NOW_MS - 3 * HOUR_MS, NOW_MS - 2 * HOUR_MS, uptime_s=1111)
-    deliver(spool, NOW_MS - 3 * HOUR_MS, NOW_MS - HOUR_MS // 2, uptime_s=2222)
-    deliver(spool, NOW_MS - HOUR_MS // 2, NOW_MS - HOUR_MS // 3, uptime_s=3333)
+    deliver(spool, NOW_MS - 3 * HOUR_MS, NOW_MS - 2 * HOUR_MS, uptime_s=11_111_111)
+    deliver(spool, NOW_MS - 3 * HOUR_MS, NOW_MS - HOUR_MS // 2, uptime_s=22_222_222)
+    deliver(spool, NOW_MS - HOUR_MS // 2, NOW_MS - HOUR_MS // 3, uptime_s=33_333_333)
     with visiting(tmp_path, monkeypatch, TEACHER) as visit:
         for path in ("/", "/sent"):
             html = visit.get(path)[1]
-            assert "3333" in html
-            assert "1111" not in html
-            assert "2222" not in html, "made before, though sent since"
+            assert "33333333" in html
+            assert "11111111" not in html
+            assert "22222222" not in html, "made before, though sent since"
 
 
 def test_an_administrator_sees_seven_days(tmp_path, monkeypatch, spool):
-    deliver(spool, NOW_MS - 9 * 24 * HOUR_MS, NOW_MS - 8 * 24 * HOUR_MS, uptime_s=1111)
-    deliver(spool, NOW_MS - 9 * 24 * HOUR_MS, NOW_MS - 6 * 24 * HOUR_MS, uptime_s=2222)
+    deliver(spool, NOW_MS - 9 * 24 * HOUR_MS, NOW_MS - 8 * 24 * HOUR_MS, uptime_s=11_111_111)
+    deliver(spool, NOW_MS - 9 * 24 * HOUR_MS, NOW_MS - 6 * 24 * HOUR_MS, uptime_s=22_222_222)
     with visiting(tmp_path, monkeypatch, ADMINISTRATOR) as visit:
         html = visit.get("/sent")[1]
-        assert "1111" not in html
-        assert "2222" in html
+        assert "11111111" not in html
+        assert "22222222" in html
 
 
 def test_lines_are_shown_letter_for_letter_and_can_be_paged(tmp_path, monkeypatch, spool):

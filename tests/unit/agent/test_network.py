@@ -19,6 +19,8 @@ from ketang_agent.collectors.network import (
 )
 from ketang_contract.records import Family, Ipv4Address, Ipv6Address, LinkKind, Probe
 
+PATIENCE_S = 30
+
 
 @pytest.fixture
 def clock():
@@ -111,14 +113,14 @@ def test_the_probe_connects_over_ipv6_only():
         probe = v6_probe("::1", port, 2.0)
         assert probe.latest is Probe.NOT_RUN
         probe.start()
-        probe.wait(5)
+        probe.wait(PATIENCE_S)
         assert probe.latest is Probe.OK
     probe.start()
-    probe.wait(5)
+    probe.wait(PATIENCE_S)
     assert probe.latest is Probe.FAILED
     over_v4 = v6_probe("127.0.0.1", port, 2.0)
     over_v4.start()
-    over_v4.wait(5)
+    over_v4.wait(PATIENCE_S)
     assert over_v4.latest is Probe.FAILED
 
 
@@ -126,7 +128,7 @@ def test_a_resolver_that_hangs_delays_no_sample_and_counts_as_failed(tmp_path, c
     released = threading.Event()
 
     def hangs():
-        released.wait(30)
+        released.wait(PATIENCE_S)
         return Probe.OK
 
     probe = Background(hangs, Probe.NOT_RUN, "probe")
@@ -135,10 +137,10 @@ def test_a_resolver_that_hangs_delays_no_sample_and_counts_as_failed(tmp_path, c
     (second,) = collector.sample(clock.passes(60))  # would never come if it waited
     assert (first.ipv6_probe, second.ipv6_probe) == (Probe.NOT_RUN, Probe.FAILED)
     released.set()
-    probe.wait(5)
+    probe.wait(PATIENCE_S)
     (third,) = collector.sample(clock.passes(60))
     assert third.ipv6_probe is Probe.OK
-    probe.wait(5)
+    probe.wait(PATIENCE_S)
 
 
 def test_without_an_address_worth_trying_the_probe_does_not_run(tmp_path, clock):
@@ -156,6 +158,6 @@ def test_the_probe_asks_once_an_hour_whatever_the_interval(tmp_path, clock):
     collector = NetworkCollector(probe=probe, root=wired(tmp_path))
     for _ in range(61):
         (reading,) = collector.sample(clock.passes(60))
-        probe.wait(5)
+        probe.wait(PATIENCE_S)
     assert len(asked) == 2
     assert reading.ipv6_probe is Probe.OK

@@ -112,7 +112,7 @@ def test_a_posture_comes_at_once_and_the_integrity_when_it_is_known(tmp_path, no
     background = Background(lambda: Integrity.OK, Integrity.UNKNOWN, "integrity")
     collector = SecurityCollector(background, tmp_path)
     (first,) = collector.sample(now)
-    background.wait(5)
+    background.wait(30)
     (second,) = collector.sample(now)
     assert second.integrity is Integrity.OK
     assert first.clock_synced is Tri.YES

@@ -1,6 +1,7 @@
 """Accounts, passwords and the door: equal work, bounded work, lock-outs that bind the source."""
 
 import asyncio
+import math
 import threading
 import time
 
@@ -150,13 +151,17 @@ def test_an_unknown_name_and_a_disabled_account_cost_the_same_work(door, books, 
     kept = []
     real = passwords.matches
     monkeypatch.setattr(passwords, "matches", lambda *said: kept.append(said[0]) or real(*said))
-    spent = []
-    for name in ("ann", "ben", "nobody", "no name at all"):
-        began = time.process_time()
-        with pytest.raises(NotLetIn):
-            enter(door, name, "wrong wrong wrong")
-        spent.append(time.process_time() - began)
-    assert len(kept) == 4
+    names = ("ann", "ben", "nobody", "no name at all")
+    least = dict.fromkeys(names, math.inf)
+    # The least of a few: what else the process does at the time is nobody's work.
+    for turn in range(3):
+        for name in names:
+            began = time.process_time()
+            with pytest.raises(NotLetIn):
+                enter(door, name, "wrong wrong wrong", f"192.0.2.{turn}")
+            least[name] = min(least[name], time.process_time() - began)
+    spent = least.values()
+    assert len(kept) == 3 * len(names)
     assert min(spent) > max(spent) / 3, "one hash each, whatever the name"
 
 

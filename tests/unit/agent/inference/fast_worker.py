@@ -1,29 +1,33 @@
-"""The real worker under a clock that runs fast: five-minute windows in seconds, nothing else."""
+"""The real worker under a clock that its parent moves: five-minute windows in seconds, no more."""
 
 import os
 import sys
 import time
+from pathlib import Path
 
 from ketang_agent.clock import Instant
 from ketang_agent.inference import worker
 
+PAUSE_S = 0.04
 
-class FastClock:
-    """Boot and wall time from a given wall time on, ``speed`` times as fast as this machine's."""
 
-    def __init__(self, speed: int, started_s: float, wall_ms: int) -> None:
-        self.speed, self.started_s, self.wall_ms = speed, started_s, wall_ms
+class MovedClock:
+    """Boot and wall time, from a given wall time on; only ``passes`` moves it, for all readers."""
+
+    def __init__(self, file: Path, wall_ms: int) -> None:
+        self._file, self.wall_ms = file, wall_ms
+        self._handle = os.open(file, os.O_RDONLY)
 
     def now(self) -> Instant:
-        passed_ms = round((time.monotonic() - self.started_s) * 1000 * self.speed)
+        passed_ms = int.from_bytes(os.pread(self._handle, 8, 0), "big")
         return Instant(self.wall_ms + passed_ms, 10_000_000 + passed_ms, "boot-fast")
 
-
-def clock_of(said: str) -> FastClock:
-    speed, started_s, wall_ms = said.split(",")
-    return FastClock(int(speed), float(started_s), int(wall_ms))
+    def passes(self, seconds: int) -> None:
+        passed_ms = self.now().wall_ms - self.wall_ms + seconds * 1000
+        with self._file.open("r+b") as file:
+            file.write(passed_ms.to_bytes(8, "big"))
 
 
 if __name__ == "__main__":
-    clock = clock_of(os.environ["KETANG_TEST_CLOCK"])
-    os._exit(worker.main(sys.argv[1:], clock, lambda pause_s: time.sleep(pause_s / clock.speed)))
+    told = Path(os.environ["KETANG_TEST_CLOCK"]), int(os.environ["KETANG_TEST_WALL_MS"])
+    os._exit(worker.main(sys.argv[1:], MovedClock(*told), lambda _: time.sleep(PAUSE_S)))
