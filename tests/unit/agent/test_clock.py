@@ -1,3 +1,5 @@
+import time
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,10 @@ def test_systemds_mark_decides_only_where_the_kernel_may_not_be_asked(tmp_path: 
     assert clock.synced()
     monkeypatch.setattr(clock, "_kernel_synced", lambda: False)
     assert not clock.synced()
+
+
+def test_a_millisecond_that_begins_between_two_clocks_is_no_negative_sleep(monkeypatch):
+    clock = SystemClock()
+    read = count(1)
+    monkeypatch.setattr(time, "clock_gettime_ns", lambda _: 1_000_000 * next(read))
+    assert clock.now().suspended_ms >= 0
