@@ -5,11 +5,13 @@ from enum import StrEnum
 from typing import Annotated
 
 from ketang_contract.batch import DropReason, Sent
+from ketang_contract.layers import LayerAt
 from ketang_contract.limits import (
     AtMost,
     Between,
     Count,
     Counter64,
+    Digest,
     Identifier,
     Matches,
     Text,
@@ -43,7 +45,11 @@ class StoreState(Value):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Birth(Value):
-    """Retained; said at every connect. ``session`` only grows, so an old death can be told."""
+    """Retained; said at every connect. ``session`` only grows, so an old death can be told.
+
+    ``config_running`` and ``config_desired`` name what the device runs and what it was last
+    brought, whatever became of that; the centre sends again what differs.
+    """
 
     session: Counter64
     sent: Sent
@@ -51,6 +57,8 @@ class Birth(Value):
     schema_oldest: Schema
     schema_newest: Schema
     stores: Annotated[tuple[StoreState, ...], AtMost(64)] = ()
+    config_running: Digest | None = None
+    config_desired: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +97,46 @@ class Loss(Value):
     records: Count
 
 
+class ConfigState(StrEnum):
+    """How far the device has come with the configuration it was last brought."""
+
+    FACTORY = "factory"
+    """None was ever brought: the profile that came with the agent holds."""
+    RECEIVED = "received"
+    VERIFIED = "verified"
+    STAGED = "staged"
+    """It waits for its moment: a break, the end of hours, a start."""
+    TRIAL = "trial"
+    COMMITTED = "committed"
+    ROLLED_BACK = "rolled_back"
+    REJECTED = "rejected"
+    INCONCLUSIVE = "inconclusive"
+    """The trial failed, and so did the network without it: tried again, nobody's fault."""
+
+
+ConfigReason = Annotated[str, Matches("[a-z0-9_]{0,40}")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigReport(Value):
+    """Which configuration runs, which was brought last and what became of it; hashes.
+
+    ``layers`` are those of the running one. ``failed`` is the last that did not pass, and
+    ``reason`` why. ``trial_ms`` is how long the last trial took.
+    """
+
+    state: ConfigState = ConfigState.FACTORY
+    running: Digest | None = None
+    layers: Annotated[tuple[LayerAt, ...], AtMost(6)] = ()
+    desired: Digest | None = None
+    attempt: Count = 0
+    failed: Digest | None = None
+    reason: ConfigReason = ""
+    trial_ms: Count = 0
+    trust_version: Count = 0
+    """Of the trust document the device holds; 0: none, or not known."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reported(Value):
     """The device's own account of itself."""
@@ -101,3 +149,4 @@ class Reported(Value):
     model: Text = ""
     faults: Annotated[tuple[Fault, ...], AtMost(32)] = ()
     losses: Annotated[tuple[Loss, ...], AtMost(32)] = ()
+    config: ConfigReport = ConfigReport()

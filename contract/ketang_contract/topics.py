@@ -8,18 +8,24 @@ from ketang_contract.records import Stream
 
 ROOT = "kt/v1"
 BIRTH, DEATH, LIVE, REPORTED, BATCH = "up/birth", "up/death", "up/live", "up/reported", "up/b"
-ACK = "dn/ack"
+ACK, DESIRED = "dn/ack", "dn/desired"
+COMMAND, ANSWER = "dn/cmd", "up/cmd"
+"""A job's number follows: ``dn/cmd/{job}``, ``up/cmd/{job}``."""
 _STREAMS = frozenset(one.value for one in Stream)
 CHANNELS = (BIRTH, DEATH, LIVE, REPORTED, BATCH)
 
 
 @dataclass(frozen=True, slots=True)
 class Upward:
-    """A parsed topic of something a device says. ``stream`` is set for batches only."""
+    """A parsed topic of something a device says.
+
+    ``stream`` is set for batches only, ``job`` for answers to commands only.
+    """
 
     device: str
     channel: str
     stream: Stream | None = None
+    job: str = ""
 
 
 def of(device: str, channel: str) -> str:
@@ -56,4 +62,6 @@ def parse(topic: str) -> Upward:
     head, _, stream = channel.rpartition("/")
     if head == BATCH and stream in _STREAMS:
         return Upward(device, BATCH, Stream(stream))
+    if head == ANSWER and is_identifier(stream):
+        return Upward(device, ANSWER, job=stream)
     raise Refused("bad_topic", topic[:120])

@@ -18,7 +18,7 @@ before (``read_accepted``) without it.
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, TypeAlias
 
@@ -73,7 +73,11 @@ class RootKey:
 
 @dataclass(frozen=True, slots=True)
 class TrustedKey:
-    """A public key (PEM) with authority for one purpose over one unit; ``""`` is the region."""
+    """A public key (PEM) with authority for one purpose over one unit; ``""`` is the region.
+
+    ``epoch`` begins a new line of versions for what is signed under this scope: raised when a key
+    was burnt that may have signed version numbers nobody can follow.
+    """
 
     key_id: str
     public: str
@@ -82,6 +86,7 @@ class TrustedKey:
     holder: str
     from_s: int
     until_s: int
+    epoch: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +154,20 @@ class Trust:
             and one.from_s <= self._moment(now_s) < one.until_s
             and scope in {None, one.scope}
         )
+
+    def epoch_of(self, purpose: Purpose, scopes: Iterable[str]) -> int:
+        """Return the epoch of what is signed for one target: the highest of any key over it.
+
+        Args:
+            purpose: of the keys.
+            scopes: the target and every unit above it, and ``""``.
+
+        Returns:
+            1 where no key was named. Revoked keys count too: what they began is not taken back.
+        """
+        over = {"", *scopes}
+        named = (one for one in self.keys if one.purpose is purpose and one.scope in over)
+        return max((one.epoch for one in named), default=1)
 
     def payload(self) -> bytes:
         """Write the document as what gets signed: canonical JSON."""
@@ -260,16 +279,7 @@ def parse(payload: bytes) -> Trust:
         raise TrustRefused("bad_document", str(problem)) from problem
 
 
-_FIELDS = (
-    "version",
-    "issued_s",
-    "expires_s",
-    "threshold",
-    "roots",
-    "keys",
-    "authorities",
-    "revoked",
-)
+_FIELDS = tuple(one.name for one in fields(Trust))
 
 
 def _opener() -> Opener:
@@ -331,7 +341,7 @@ def _root(said: Any) -> RootKey:
 
 
 def _key(said: Any) -> TrustedKey:
-    fields = ("key_id", "public", "purpose", "scope", "holder", "from_s", "until_s")
+    fields = ("key_id", "public", "purpose", "scope", "holder", "from_s", "until_s", "epoch")
     found = strict_json.whole(said, fields, "key")
     key_id, public, _ = _public(found)
     return TrustedKey(
@@ -342,6 +352,7 @@ def _key(said: Any) -> TrustedKey:
         holder=strict_json.text(found["holder"], "holder"),
         from_s=strict_json.number(found["from_s"], "from_s"),
         until_s=strict_json.number(found["until_s"], "until_s"),
+        epoch=strict_json.number(found["epoch"], "epoch", 1),
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from ketang_contract import strict_json
 from ketang_contract.ack import Ack
 from ketang_contract.batch import OLDEST_SCHEMA, SCHEMA, Header, check_line
 from ketang_contract.enrolment import (
@@ -16,6 +17,7 @@ from ketang_contract.enrolment import (
     Turned,
 )
 from ketang_contract.errors import NotYet, Refused
+from ketang_contract.layers import Layer, Placement
 from ketang_contract.records import Record
 from ketang_contract.state import Birth, Death, Live, Reported
 
@@ -38,6 +40,8 @@ BODIES: dict[type, TypeAdapter[Any]] = {
     kind: TypeAdapter(kind) for kind in (Application, Renewal, Challenge, Issued, Turned)
 }
 """What is said over HTTPS when a device enrols or renews."""
+SIGNED: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (Layer, Placement)}
+"""Payloads of signed documents."""
 MAX_DOCUMENT_BYTES = 64 << 10
 
 
@@ -104,6 +108,22 @@ def body(kind: type[T], payload: bytes) -> T:
         made: T = BODIES[kind].validate_json(payload)
     except ValidationError as problem:
         raise Refused("bad_request", first_error(problem)) from problem
+    return made
+
+
+def signed(kind: type[T], payload: bytes) -> T:
+    """Read the payload of a signed document.
+
+    Raises:
+        Refused: ``bad_document`` with the first field that is wrong, or one that is named twice.
+    """
+    try:
+        strict_json.load(payload)
+        made: T = SIGNED[kind].validate_json(payload)
+    except ValidationError as problem:
+        raise Refused("bad_document", first_error(problem)) from problem
+    except ValueError as problem:
+        raise Refused("bad_document", str(problem)) from problem
     return made
 
 
