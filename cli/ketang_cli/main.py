@@ -23,7 +23,11 @@ COMMANDS = {
     "simulate": "act as many devices of fictitious schools",
     "profile": "check a device profile, or list those that come with this release",
     "broker": "configure and run a region's broker, and try whether it holds: config, run, check",
-    "provision": "make keys and certificates, sign configurations",
+    "provision": "make keys and certificates",
+    "config": "check, sign, push and follow what devices are told to do",
+    "models": "publish models and agent releases as signed targets, and check them",
+    "filing": "file models, algorithms and apps (备案), and sign filings and camera grants",
+    "command": "ask one device for something from the closed list, and read its answer",
     "bench": "measure the product from outside",
 }
 """Every sub-command there may be, in the order of the help: name, and what it does."""
