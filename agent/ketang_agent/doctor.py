@@ -49,6 +49,9 @@ _DO_ABOUT = {
     "collector_failing": "see the collectors below",
     "worker_failing": "see the log for camera, source or model",
     "clock_wrong": "set the time, and turn on a time service (timedatectl set-ntp true)",
+    "filing_expiring": "have the model filed anew: the centre's page of filings",
+    "filing_expired": "have the model filed anew; until then it does not run",
+    "grant_expired": "the school may grant the camera anew",
     "records_refused": "tell the centre's operator: agent and centre may be of different releases",
 }
 
@@ -227,6 +230,7 @@ def _told(status: dict[str, Any]) -> Iterator[Check]:
         used = f"{spool['used_bytes'] >> 10} of {spool['cap_bytes'] >> 10} KB"
         yield Check("records", Verdict.FINE, f"{waiting} wait for the centre; {used} used")
     yield _clock(status["time"])
+    yield _config(status["config"])
     for fault in status["faults"]:
         name = fault.replace("_", " ")
         yield Check("fault", Verdict.WRONG, name, _DO_ABOUT.get(fault, "see the log"))
@@ -240,6 +244,21 @@ def _clock(time: str) -> Check:
     if time == "bad":
         return Check("clock", Verdict.WRONG, "is far off", _DO_ABOUT["clock_wrong"])
     return Check("clock", Verdict.UNKNOWN, "nobody keeps it right", _DO_ABOUT["clock_wrong"])
+
+
+def _config(said: dict[str, Any]) -> Check:
+    """Say what became of the configuration that was brought last; a default is left out of it."""
+    name, state = "configuration", said.get("state", "factory")
+    running = said.get("running", "")[:12]
+    if state == "factory":
+        return Check(name, Verdict.FINE, "none was brought yet; the profile's own is in force")
+    if state in {"rolled_back", "rejected"}:
+        found = f"{said.get('desired', 'what was brought')[:12]}: {state}, {said.get('reason')}"
+        kept = f"; {running} is in force" if running else "; the profile's own is in force"
+        return Check(name, Verdict.WRONG, found + kept, "tell whoever published it")
+    if state == "committed":
+        return Check(name, Verdict.FINE, f"{running} is in force")
+    return Check(name, Verdict.FINE, f"{said.get('desired', '')[:12]}: {state}")
 
 
 def _collector(one: dict[str, Any]) -> Check:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from ketang_agent.clock import Instant
 from ketang_agent.collectors.base import HostReading
+from ketang_agent.remote.permits import PermitSigns
 from ketang_contract.records import EventName, Fault, TimeQuality
 
+NOTHING_AMISS = PermitSigns()
 DISK_LOW_PCT = 10
 TOO_HOT_C = 85
 TOO_HOT_FOR_MS = 600_000
@@ -31,6 +33,7 @@ class Signs:
     host: HostReading | None = None
     collectors_failing: bool = False
     worker_failing: bool = False
+    permits: PermitSigns = NOTHING_AMISS
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,9 @@ class Faults:
             Fault.RECORDS_REFUSED: signs.refused > self._refused,
             Fault.COLLECTOR_FAILING: signs.collectors_failing,
             Fault.WORKER_FAILING: signs.worker_failing,
+            Fault.FILING_EXPIRING: signs.permits.filing_expiring,
+            Fault.FILING_EXPIRED: signs.permits.filing_expired,
+            Fault.GRANT_EXPIRED: signs.permits.grant_expired,
             Fault.CLOCK_WRONG: now.time is TimeQuality.BAD,
             Fault.TOO_HOT: self._too_hot(host.temperature_c, now),
             Fault.DISK_LOW: _below(host.disk_free_pct, DISK_LOW_PCT),

@@ -9,6 +9,7 @@ from ketang_agent.collectors.base import Gatherer, HostReading
 from ketang_agent.faults import Signs
 from ketang_agent.keeping import Keeper
 from ketang_agent.local_page.ledger import Tally, tally
+from ketang_agent.remote.permits import PermitSigns
 from ketang_agent.settings import Settings
 from ketang_agent.spool.guard import Grip
 from ketang_agent.status import (
@@ -23,7 +24,7 @@ from ketang_agent.status import (
 from ketang_agent.uplink.link import Link
 from ketang_agent.uplink.sender import Sender
 from ketang_contract.records import Fault
-from ketang_contract.state import Camera
+from ketang_contract.state import Camera, ConfigReport
 
 log = logging.getLogger("ketang.status")
 
@@ -40,6 +41,8 @@ class Parts:
     sender: Sender | None
     camera: Camera
     faults: tuple[Fault, ...]
+    config: ConfigReport
+    permits: PermitSigns
     window_ends_in_s: int
 
 
@@ -82,6 +85,7 @@ class Observer:
             host=self.host,
             collectors_failing=bool(self._gatherer.failing),
             worker_failing=parts.camera is Camera.FAILED,
+            permits=parts.permits,
         )
 
     def status(self, parts: Parts, now: Instant) -> Status:
@@ -102,6 +106,7 @@ class Observer:
             collectors=self.collectors.status(self._gatherer) + self._counting(parts),
             faults=parts.faults,
             camera=parts.camera,
+            config=parts.config,
             model=asked.model if asked else "",
             window_ends_in_s=parts.window_ends_in_s,
         )

@@ -1,51 +1,46 @@
 """The agent itself: the only file that knows all rooms. One main loop, one owner of the spool."""
 
-import ipaddress
 import logging
-import os
 import sqlite3
 import ssl
-from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
+from ketang_agent import versions
+from ketang_agent.assembly import sampling_of, who_of
 from ketang_agent.bell import Bell
 from ketang_agent.clock import Instant, SystemClock
-from ketang_agent.collectors.base import (
-    Collector,
-    CollectorSettings,
-    Gatherer,
-    HostReading,
-    NotApplicable,
-)
+from ketang_agent.collectors.base import Gatherer, NotApplicable
 from ketang_agent.collectors.network import BrokerLink
-from ketang_agent.collectors.registry import collectors_of
 from ketang_agent.credentials import Credentials
 from ketang_agent.faults import Faults
+from ketang_agent.following import BUSY_S, Following, Obeying
+from ketang_agent.head_counting import HeadCounting
 from ketang_agent.inference.switch import KillSwitch
 from ketang_agent.keeping import Keeper
 from ketang_agent.local_page.server import LocalPage
 from ketang_agent.observing import Observer, Parts
-from ketang_agent.platforms.linux import desktop, power_signals
+from ketang_agent.platforms.linux import power_signals
 from ketang_agent.platforms.linux_dbus import PowerSignals
 from ketang_agent.recorder import Recorder
+from ketang_agent.remote import own_version
+from ketang_agent.remote.commands_setup import Around, Commanded
+from ketang_agent.remote.parts import Bringing, Folders
+from ketang_agent.remote.remote import Remote
+from ketang_agent.sampling import Hands
 from ketang_agent.scheduler import Job, Scheduler
 from ketang_agent.settings import Settings
 from ketang_agent.spool import guard
 from ketang_agent.spool.guard import Grip
-from ketang_agent.status import Collectors, Status
+from ketang_agent.status import Status
 from ketang_agent.telling import Teller
 from ketang_agent.uplink.client import Connection
-from ketang_agent.uplink.link import Link, Wire
+from ketang_agent.uplink.link import Below, Link, Wire
 from ketang_agent.uplink.sender import Sender
 from ketang_contract.errors import BadInput
 from ketang_contract.records import EventName, Occupancy
-from ketang_contract.state import Camera
 from ketang_profiles import profile
-from ketang_profiles.profile import Profile
-
-if TYPE_CHECKING:
-    from ketang_agent.inference.supervise import Counting
+from ketang_profiles.profile import Kind
 
 log = logging.getLogger("ketang.service")
 
@@ -69,14 +64,6 @@ class Service:
         self._clock = SystemClock()
         self._bell = Bell()
         self._stopping = False
-        self._collecting = CollectorSettings(
-            intervals_s=kind.intervals_s,
-            categories=kind.foreground,
-            data_dir=settings.data_dir,
-            agent_version=version,
-            probe_host=_probed(settings.broker.host),
-            probe_port=settings.broker.port,
-        )
         self._recorder = Recorder(settings.device)
         self._gatherer = Gatherer()
         self._scheduler = Scheduler(self._clock)
@@ -93,10 +80,27 @@ class Service:
         self._observer = Observer(settings, version, self._clock.now(), self._gatherer)
         self._teller = Teller()
         self._switch = KillSwitch(settings.data_dir / "counting.switch")
-        self._counting = _counting(settings, kind, self._switch)
+        models = settings.data_dir / "models"
+        self._heads = HeadCounting(settings.occupancy, kind, self._switch, models)
+        hands = Hands(self._scheduler, self._recorder, self._gatherer, self._observer)
+        self._sampling = sampling_of(settings, kind, version, hands, self._broker_link)
+        remote = Remote(who_of(settings, kind, version))
+        rests = kind.kind is Kind.STUDENT_TABLET
+        folder = own_version.watched_folder()
+        own = own_version.OwnVersion(folder, version)
+        identity = settings.broker.certificate_file.parent
+        folders = Folders(identity=identity, data=settings.data_dir, versions=folder)
+        bringing = Bringing(folders, own.here)
+        parts = Obeying(self._keeper, self._sampling, self._heads, self._say, own, bringing, rests)
+        self._following = Following(remote, parts, settings.log_level)
         self._page = LocalPage(
             settings.local_port, settings.data_dir / "local-page", self._keeper.path, self._switch
         )
+        around = Around(
+            settings, version, self._bell.ring, self.stop, self._broker_link, remote.floor_s
+        )
+        self._commanded = Commanded(around, self._page, remote, self._gatherer, self._recorder)
+        self._below = Below(self._following.bring, self._commanded.take, lambda: remote.report)
 
     def __enter__(self) -> Self:
         try:
@@ -119,15 +123,16 @@ class Service:
         trace: TracebackType | None,
     ) -> None:
         self._page.stop()
-        if self._counting:
-            self._counting.stop()
+        self._commanded.close()
+        self._heads.stop()
         if self._link:
             self._link.stop()
         self._keeper.close()
 
-    def run(self) -> None:
-        """Sample, record, send, until ``stop``."""
+    def run(self) -> int:
+        """Sample, record, send, until ``stop``; return the process's exit status."""
         self._say(EventName.AGENT_STARTED)
+        self._following.begin(self._clock.now())
         self._plan()
         self._show(self._clock.now())
         self._page.start()
@@ -135,11 +140,18 @@ class Service:
             wait_s = self._scheduler.run_due()
             now = self._clock.now()
             self._poll(now)
+            if self._following.step(self._link, now):
+                self._tell(now, again=True)
+            if self._following.changes:
+                break
+            wait_s = self._commanded.turn(self._link, now, wait_s)
             wake_ms = self._wake_at_ms()
             if wake_ms is not None:
                 wait_s = min(wait_s, max(0.01, (wake_ms - now.boottime_ms) / 1000))
-            self._bell.wait(wait_s)
+            self._bell.wait(min(wait_s, BUSY_S) if self._following.busy else wait_s)
+        self._following.end()
         self._say_good_bye()
+        return versions.UPDATE if self._following.changes else 0
 
     def stop(self) -> None:
         """Finish the round at hand and return from ``run``. Safe in a signal handler."""
@@ -197,8 +209,15 @@ class Service:
 
         self._sender = Sender(spool, settings.device, settings.center_id)
         self._measured_at = 0
-        heard = self._credentials.heard
-        self._link = Link(spool, self._sender, settings.device, connect, self._version, heard=heard)
+        self._link = Link(
+            spool,
+            self._sender,
+            settings.device,
+            connect,
+            self._version,
+            heard=self._credentials.heard,
+            below=self._below,
+        )
         self._link.session = self._session
 
     def _poll(self, now: Instant) -> None:
@@ -207,6 +226,9 @@ class Service:
         if link is None or sender is None or self._keeper.spool is None:
             return
         if now.boottime_ms < self._not_before_ms:
+            return
+        if self._following.rests(now):
+            link.rest(now)
             return
         try:
             link.poll(now)
@@ -241,20 +263,15 @@ class Service:
     # What is done, and how often.
 
     def _plan(self) -> None:
-        collectors = collectors_of(self._collecting, desktop(os.environ), self._broker_link)
-        intervals_s = self._collecting.intervals_s
-        self._observer.collectors = Collectors(intervals_s, [one.name for one in collectors])
-        for one in collectors:
-            self._scheduler.every(intervals_s[one.name], self._sampling(one), name=one.name)
         try:
             signals = power_signals()
             signals.fileno()
         except NotApplicable as lack:
             log.info("power.not_applicable why=%s", lack)
         else:
-            self._scheduler.every(_CLOSE_S, self._following(signals), name="power")
-        if self._counting:
-            self._scheduler.every(_COUNT_S, self._following_count(self._counting), name="occupancy")
+            self._scheduler.every(_CLOSE_S, self._hearing_power(signals), name="power")
+        if self._heads.is_asked:
+            self._scheduler.every(_COUNT_S, self._count, name="occupancy")
         self._scheduler.every(_CLOSE_S, self._close, name="windows", first_in_s=_CLOSE_S)
         self._scheduler.every(_CLOSE_S, self._judge, name="faults", first_in_s=_CLOSE_S)
         self._scheduler.every(_REOPEN_S, self._reopen, name="spool", first_in_s=_REOPEN_S)
@@ -264,32 +281,20 @@ class Service:
     def _broker_link(self) -> BrokerLink:
         return BrokerLink(*self._link.route()) if self._link else BrokerLink()
 
-    def _sampling(self, collector: Collector) -> Job:
-        def sample(now: Instant) -> None:
-            for reading in self._gatherer.gather(collector, now):
-                if isinstance(reading, HostReading):
-                    self._observer.host = reading
-                self._recorder.add(reading, now)
-            self._observer.collectors.note(collector.name, now)
-
-        return sample
-
-    def _following(self, signals: PowerSignals) -> Job:
+    def _hearing_power(self, signals: PowerSignals) -> Job:
         def follow(now: Instant) -> None:
             for change in signals.changes():
                 self._recorder.power(change, now)
 
         return follow
 
-    def _following_count(self, counting: "Counting") -> Job:
-        def follow(now: Instant) -> None:
-            for told in counting.step(now):
-                if isinstance(told, Occupancy):
-                    self._recorder.add(told, now)
-                else:
-                    self._say(told.name)
-
-        return follow
+    def _count(self, now: Instant) -> None:
+        self._following.hold_to_hours(now)
+        for told in self._heads.step(now):
+            if isinstance(told, Occupancy):
+                self._recorder.add(told, now)
+            else:
+                self._say(told.name)
 
     def _close(self, now: Instant) -> None:
         self._keeper.keep(self._recorder.close_due(now), now.wall_ms)
@@ -321,9 +326,12 @@ class Service:
             record = self._recorder.event(change.name, now, fault=change.fault)
             self._keeper.keep([record], now.wall_ms)
         self._notice_new_store()
+        self._tell(now)
+
+    def _tell(self, now: Instant, *, again: bool = False) -> None:
         status = self._show(now)
         if self._link:
-            self._teller.tell(self._link, status, now)
+            self._teller.tell(self._link, status, now, again=again)
 
     def _show(self, now: Instant) -> Status:
         status = self._observer.status(self._parts(now), now)
@@ -354,44 +362,9 @@ class Service:
             grip=self._grip,
             link=self._link,
             sender=self._sender,
-            camera=self._camera(),
+            camera=self._heads.camera,
+            config=self._following.report,
+            permits=self._following.permit_signs(),
             faults=self._faults.standing,
             window_ends_in_s=self._recorder.window_ends_in_s(now),
         )
-
-    def _camera(self) -> Camera:
-        if self._counting is not None:
-            return self._counting.camera
-        if self._switch.engaged:
-            return Camera.STOPPED
-        return Camera.FAILED if self._settings.occupancy else Camera.OFF
-
-
-def _probed(broker_host: str) -> str | None:
-    """Where IPv6 is tried: the broker, unless it was given as an IPv4 address."""
-    with suppress(ValueError):
-        if ipaddress.ip_address(broker_host).version == 4:  # noqa: PLR2004  (the protocol's name)
-            return None
-    return broker_host
-
-
-def _counting(settings: Settings, kind: Profile, switch: KillSwitch) -> "Counting | None":
-    """Make what counts people, where the settings ask for it and the kind of device may.
-
-    Raises:
-        BadInput: a personal device.
-    """
-    asked = settings.occupancy
-    if asked is None:
-        return None
-    if "occupancy" not in kind.intervals_s:
-        raise BadInput(f"occupancy: a {kind.kind} never counts people; take [occupancy] out")
-    # Only a device that counts pays for this.
-    from ketang_agent.inference.supervise import Counting, plan_of  # noqa: PLC0415
-
-    try:
-        plan = plan_of(asked.source, asked.model, asked.scan_s)
-    except BadInput as problem:  # a clip that is gone must not end what is reported of use
-        log.error("occupancy.not_counting why=%s", problem)  # noqa: TRY400  (a person's mistake)
-        return None
-    return Counting(plan, switch)

@@ -13,7 +13,7 @@ from ketang_agent.collectors.base import Gatherer
 from ketang_agent.spool.store import Spool
 from ketang_contract import records
 from ketang_contract.records import Fault, Stream, TimeQuality
-from ketang_contract.state import Camera, Loss
+from ketang_contract.state import Camera, ConfigReport, Loss
 
 
 class Result(StrEnum):
@@ -90,6 +90,7 @@ class Status:
     collectors: tuple[CollectorStatus, ...]
     faults: tuple[Fault, ...]
     camera: Camera
+    config: ConfigReport
     model: str
     window_ends_in_s: int
 

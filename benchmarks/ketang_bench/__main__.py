@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 from ketang_bench import report
 from ketang_contract.errors import KetangError
 
-NAMES = ("footprint", "start", "drain", "puback", "enroll")
+NAMES = ("footprint", "start", "drain", "puback", "enroll", "rollout")
 """Every benchmark, one module each."""
 MISSED, FAILED = 1, 2
 

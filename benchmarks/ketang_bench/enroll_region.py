@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,10 +34,17 @@ _UNITS = (
 class EnrollRegion:
     """One folder with keys, registered devices, a kit, and the centre's settings."""
 
-    def __init__(self, folder: Path, program: Program, devices: int, per_s: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        program: Program,
+        devices: int,
+        per_s: int,
+        passphrases: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder, self.devices, self.per_s = folder / "region", devices, per_s
         plan = region.Plan(region_name="Bench", center_hosts=(HOST,), broker_hosts=(HOST,))
-        files = region.make(plan, region.new_passphrases(), now=datetime.now(UTC))
+        files = region.make(plan, passphrases or region.new_passphrases(), now=datetime.now(UTC))
         region_files.put(self.folder, files, announce=lambda: None)
         self.center = self.folder / "center"
         self.data_dir = self.center / "data"

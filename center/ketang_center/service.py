@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
+from ketang_center import commanding, updates
 from ketang_center.access.accounts import Accounts
 from ketang_center.access.audit import Audit, send_head
 from ketang_center.access.database import AccountsFile
 from ketang_center.access.scope import Scope
 from ketang_center.access.sessions import Sessions
+from ketang_center.command_jobs import Jobs
 from ketang_center.enrolment.bans import Bans
 from ketang_center.enrolment.book import Book
 from ketang_center.enrolment.eviction import Evictor
@@ -29,6 +31,8 @@ from ketang_center.metrics.rollup import Rollup, RollupReader
 from ketang_center.porch import Porch
 from ketang_center.registry.database import Registry
 from ketang_center.restoring import bring_back, offsite_of, was_put_back
+from ketang_center.rollouts.filing_recheck import recheck_in
+from ketang_center.rollouts.part import Rollouts
 from ketang_center.security import SecurityLog
 from ketang_center.settings import Settings
 from ketang_center.store.control import Control
@@ -63,6 +67,7 @@ class Center:
         self._books = [self._book, *(Book(folder / "enrolment.db") for _ in range(2))]
         """The console's, ingest's and the warden's: none of them waits for another's page."""
         self._bans = Bans(self._books[1], time.monotonic)
+        self._jobs = Jobs(folder / commanding.FILE)
         self._subscriber = Subscriber(
             settings.ear, folder, security=self._security, barred=self._bans
         )
@@ -87,6 +92,7 @@ class Center:
             stack.callback(self._security.close)
             for book in self._books:
                 stack.callback(book.close)
+            stack.callback(self._jobs.close)
             enrolment = self._enrolment(stack)
             context = stack.enter_context(self._context())
             warden = Warden(self._duties(enrolment), _now_ms, time.monotonic)
@@ -95,13 +101,16 @@ class Center:
                 "rollup": self._roll_up,
                 "warden": warden.run,
             }
+            ends = [warden.stop]
             if enrolment is not None:
                 parts["enrolment"] = enrolment.run
+                rollouts = self._rollouts()
+                parts["rollouts"] = rollouts.run
+                ends += [enrolment.stop, rollouts.stop]
             threads = [
                 threading.Thread(target=self._guarded, args=one, name=f"ketang-{one[0]}")
                 for one in parts.items()
             ]
-            ends = [warden.stop, *([enrolment.stop] if enrolment else [])]
             self._serve(context, threads, ends)
         return int(self._failed or any(thread.is_alive() for thread in threads))
 
@@ -147,6 +156,17 @@ class Center:
             service.revocation_list.keep(_now_ms())
         return service
 
+    def _rollouts(self) -> Rollouts:
+        """Configurations are sent where devices enrol: by that trust document they are judged."""
+        ear = self._subscriber
+        rollouts = Rollouts(
+            self._settings,
+            lambda topic, payload: ear.say(topic, payload, retain=True),
+            lambda: ear.hearing_since_ms,
+        )
+        ear.heard = rollouts.inbox.hear
+        return rollouts
+
     def _duties(self, enrolment: EnrolmentService | None) -> list[Duty]:
         settings, ear = self._settings, self._settings.ear
         duties = [Duty("security_log", _DAY_S, self._security.forget)]
@@ -161,6 +181,8 @@ class Center:
                 connected=self._connected,
             )
             self._bans.heard = evictor.heard
+            duties.append(Duty("filings", _HOUR_S, self._recheck_filings))
+            duties += self._signing_duties(enrolment)
             duties.append(Duty("revocation_list", _LOOK_S, enrolment.revocation_list.keep))
             duties.append(Duty("eviction", _LOOK_S, evictor.keep))
             if ear.certificate_file == ear.key_file:
@@ -172,6 +194,21 @@ class Center:
             porch = Porch(settings.broker_refusals, self._security)
             duties.append(Duty("broker_refusals", _LOOK_S, porch.keep))
         return [*duties, *self._distant_duties(enrolment)]
+
+    def _signing_duties(self, enrolment: EnrolmentService) -> list[Duty]:
+        """What the centre signs on line: commands, and that a list of updates is the latest."""
+        settings = self._settings
+        if settings.enrolment is None:
+            return []
+        folder, keys = settings.data_dir, settings.enrolment.kit_key
+        duties = [updates.duty(folder / updates.UPDATES, keys.parent)]
+        asking = commanding.commanding_of(
+            keys, folder, self._jobs, enrolment.audit, self._subscriber.say
+        )
+        if asking is not None:
+            self._subscriber.answered = asking.answered
+            duties.append(Duty("commands", _LOOK_S, asking.keep))
+        return duties
 
     def _distant_duties(self, enrolment: EnrolmentService | None) -> list[Duty]:
         """What goes to the folder on another machine, which may hang."""
@@ -190,6 +227,11 @@ class Center:
                 enrolment.heal()
 
         return [Duty("offsite", _OFFSITE_S, send, True), head]
+
+    def _recheck_filings(self, at_ms: int) -> None:
+        enrolment, folder = self._settings.enrolment, self._settings.data_dir
+        if enrolment is not None:
+            recheck_in(folder, enrolment.trust, lambda: at_ms)
 
     def _connected(self, devices: list[str]) -> set[str]:
         with StoreReader(self._settings.data_dir) as reading:

@@ -29,11 +29,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     run_action = actions.add_parser("run", help="report this device until stopped")
     _add_settings(run_action)
+    watch = actions.add_parser("watch", help="run it, and change its release when it is told to")
+    _add_settings(watch)
+    watch.add_argument("--versions", type=Path, metavar="DIR", help="of its releases")
     status = actions.add_parser("status", help="ask the running agent how it is")
     _add_settings(status)
     status.add_argument("--json", action="store_true", help="everything, as one JSON object")
     doctor = actions.add_parser("doctor", help="say what works, what does not, and what to do")
     _add_settings(doctor)
+    diagnostics = actions.add_parser(
+        "diagnostics", help="write an archive about this agent, to look into or to hand on"
+    )
+    _add_settings(diagnostics)
+    diagnostics.add_argument("--out", type=Path, required=True, metavar="FILE")
     once = actions.add_parser("once", help="print one reading of every collector and stop")
     once.add_argument("--profile", default="teacher_pc", metavar="KIND")
     once.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -49,12 +57,14 @@ def run(options: argparse.Namespace) -> int:
         BadInput: settings or profile are wrong: file, key, what is accepted.
     """
     match options.action:
-        case "run":
-            return _run(options.settings)
+        case "run" | "watch":
+            return _watch(options) if options.action == "watch" else _run(options.settings)
         case "status":
             return _status(options)
         case "doctor":
             return _doctor(options.settings)
+        case "diagnostics":
+            return _diagnostics(options)
         case "spool":
             return int(importlib.import_module(_SPOOL).run(options))
         case _:
@@ -74,8 +84,20 @@ def _run(path: Path) -> int:
     with Service(said, VERSION) as service:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: service.stop())
-        service.run()
-    return 0
+        return service.run()
+
+
+def _watch(options: argparse.Namespace) -> int:
+    """Become the watcher, which carries none of what read this command line."""
+    settings = options.settings.resolve()
+    folder = (options.versions or settings.parent / "versions").resolve()
+    words = [str(folder), str(settings)]
+    if os.name != "nt":  # there it would be another process than the one that was started
+        words = [sys.executable, "-P", "-m", "ketang_agent.watch", *words]
+        os.execv(sys.executable, words)  # noqa: S606  # nosec B606  (our own program)
+    from ketang_agent import watch
+
+    return watch.main(words)
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -138,6 +160,24 @@ def _doctor(path: Path) -> int:
     wrong = sum(one.verdict is doctor.Verdict.WRONG for one in checks)
     print(f"{wrong} of {len(checks)} checks are wrong" if wrong else "all is well")
     return 1 if wrong else 0
+
+
+def _diagnostics(options: argparse.Namespace) -> int:
+    """Write the archive; what the running agent logged is in those the centre asks for only."""
+    from datetime import UTC, datetime
+
+    from ketang_agent import diagnostics, doctor, settings
+
+    said = settings.read(options.settings)
+    status, _ = doctor.ask(said)
+    checks = doctor.examine(said, datetime.now(UTC))
+    sources = diagnostics.Sources(settings=said, status=status, checks=checks)
+    try:
+        diagnostics.write(sources, options.out.resolve())
+    except OSError as problem:
+        raise BadInput(f"{options.out}: {problem.strerror}") from None
+    print(options.out)
+    return 0
 
 
 def _print_check(one: "Check") -> None:

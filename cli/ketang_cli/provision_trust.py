@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ketang_cli.provision_region import add_language, add_passphrase, language, read_passphrase
 from ketang_contract.errors import BadInput
+from ketang_contract.ids import is_identifier
 from ketang_contract.trust import (
     CA_PURPOSES,
     MAX_DOCUMENT_BYTES,
@@ -42,6 +43,9 @@ def add_actions(actions: Any) -> None:
     adding.add_argument("--purpose", choices=purposes, required=True)
     adding.add_argument("--scope", default="", metavar="UNIT", help="the region, unless told")
     adding.add_argument("--days", type=int, default=3 * 365, metavar="N")
+    adding.add_argument(
+        "--epoch", type=int, metavar="N", help="begin a new line of versions, after a key was burnt"
+    )
     for one in (replace, adding):
         one.add_argument("--public", type=Path, required=True, metavar="FILE.pub")
         one.add_argument("--holder", required=True, metavar="NAME")
@@ -109,7 +113,7 @@ def _draft(options: argparse.Namespace) -> int:
         root = RootKey(*_public(options.public), options.holder)
         changed = trust_changes.replace_root(held, options.root, root, now_s)
     elif options.step == "add-key":
-        changed = trust_changes.add_key(held, _added(options, now_s), now_s)
+        changed = trust_changes.add_key(held, _added(options, held, now_s), now_s)
     else:
         changed = trust_changes.renew(held, now_s)
     if options.step != "rotate-ca":
@@ -171,13 +175,18 @@ def _to_be_signed(options: argparse.Namespace, held: Trust) -> tuple[str, ...]:
     )
 
 
-def _added(options: argparse.Namespace, now_s: int) -> TrustedKey:
+def _added(options: argparse.Namespace, held: Trust, now_s: int) -> TrustedKey:
+    from ketang_provisioning import trust_changes
+
     if options.days < 1:
         raise BadInput("--days: 1 at least")
+    if options.scope and not is_identifier(options.scope):
+        raise BadInput(f"--scope {options.scope[:40]!r}: accepted: a-z, 0-9 and '-'")
     key_id, public = _public(options.public)
     until_s = now_s + options.days * 86_400
     purpose = Purpose(options.purpose)
-    return TrustedKey(key_id, public, purpose, options.scope, options.holder, now_s, until_s)
+    epoch = trust_changes.epoch_for(held, purpose, options.scope, options.epoch)
+    return TrustedKey(key_id, public, purpose, options.scope, options.holder, now_s, until_s, epoch)
 
 
 def _rotate(options: argparse.Namespace, held: Trust, now_s: int) -> tuple[Trust, tuple[str, ...]]:

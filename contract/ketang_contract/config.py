@@ -133,11 +133,22 @@ class ModelChoice(Value):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgentChoice(Value):
+    """Which release of the agent runs; the archive it is installed from must have this hash."""
+
+    version: Version
+    sha256: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config(Value):
     """What one layer says, or what all of them came to. Times in seconds; 0 is off."""
 
     schema: Annotated[Literal[1], Alone()] = 1
     min_agent: Annotated[Version | None, Alone()] = None
+    """A device with an older agent refuses the layer, and goes on with what it has."""
+    agent: Annotated[AgentChoice | None, Alone(collects=True)] = None
+    """None: the one that is installed. Other code may collect anything, so it takes two."""
     apply: Annotated[Apply | None, LATER] = None
     usage_s: Annotated[Off | Annotated[int, Between(10, 60)] | None, LONGER] = None
     host_s: Annotated[Off | Annotated[int, Between(5, 300)] | None, LONGER] = None
@@ -253,6 +264,11 @@ def filled(base: Config, content: Config) -> Config:
     return replace(base, **said)
 
 
+def full(level: Level, content: Config, base: Config) -> Config:
+    """Say what a layer comes to: where the region's says nothing, the profile does."""
+    return filled(base, content) if level is Level.REGION else content
+
+
 def misplaced(content: Config) -> tuple[str, ...]:
     """Names of the fields a layer below the region's must not speak of."""
     return tuple(name for name in _said(content) if isinstance(DIRECTIONS[name], Alone))
@@ -315,6 +331,7 @@ def from_json(said: Mapping[str, Any]) -> Config:
         "hours": lambda value: tuple(map(tuple, value)),
         "breaks": lambda value: tuple(map(tuple, value)),
         "model": lambda value: ModelChoice(**value),
+        "agent": lambda value: AgentChoice(**value),
     }
     return Config(**{name: readers.get(name, _same)(value) for name, value in said.items()})
 

@@ -26,7 +26,7 @@ from ketang_contract.records import to_json
 LAYER_TYPE = "application/vnd.ketang.layer+json"
 PLACEMENT_TYPE = "application/vnd.ketang.placement+json"
 MAX_DESIRED_BYTES = 512 << 10
-MAX_PERMITS, MAX_TRUST = 24, 8
+MAX_PERMITS, MAX_TRUST, MAX_ATTEMPT = 24, 8, 1000
 Seconds = Annotated[int, Between(0, 253_402_300_799)]
 """Whole seconds since 1970-01-01 UTC."""
 LineNumber = Annotated[int, Between(1, 2**53 - 1)]
@@ -85,6 +85,8 @@ class Placement(Value):
         """Refuse a way that is no way: from the region down, no level left out."""
         if [one.level for one in self.path] != list(Level)[: len(self.path)] or not self.path:
             raise ValueError("a path goes from the region down, and leaves no level out")
+        if len({self.device, *(one.unit for one in self.path)}) <= len(self.path):
+            raise ValueError("one name for two places")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,8 +163,15 @@ def _desired(raw: bytes) -> Desired:
         layers=_envelopes(said["layers"], len(Level), "layers"),
         permits=_envelopes(said["permits"], MAX_PERMITS, "permits"),
         trust=_envelopes(said["trust"], MAX_TRUST, "trust"),
-        attempt=strict_json.number(said["attempt"], "attempt"),
+        attempt=_attempt(said["attempt"]),
     )
+
+
+def _attempt(said: Any) -> int:
+    found = strict_json.number(said, "attempt")
+    if found > MAX_ATTEMPT:
+        raise ValueError("attempt: nobody tries so often")
+    return found
 
 
 def _objects(envelopes: Sequence[bytes]) -> list[Any]:

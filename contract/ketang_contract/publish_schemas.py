@@ -62,6 +62,15 @@ CHANNELS = (
     ),
     Channel("reported", topics.REPORTED, 1, False, True, "The device's own account of itself."),
     Channel(
+        "answer",
+        f"{topics.ANSWER}/{{job}}",
+        1,
+        False,
+        True,
+        "What became of a command. A line; the one that ends a job of diagnostics is followed by a "
+        "newline and the archive it names.",
+    ),
+    Channel(
         "ack",
         topics.ACK,
         1,
@@ -132,6 +141,8 @@ def _channel(channel: Channel) -> dict[str, Any]:
             "description": "Priority class, most important first.",
             "enum": [str(one.value) for one in Stream],
         }
+    if "{job}" in channel.suffix:
+        parameters["job"] = {"description": f"Number of the command, {_IDENTIFIER}"}
     return {
         "address": f"{topics.ROOT}/{{shard}}/{{device}}/{channel.suffix}",
         "description": channel.says,

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from ketang_contract.errors import TooLarge
 from ketang_contract.limits import (
@@ -293,6 +293,10 @@ class EventName(StrEnum):
     CAMERA_ALLOWED = "camera_allowed"
     WORKER_KILLED = "worker_killed"
     MODEL_QUARANTINED = "model_quarantined"
+    CONFIG_TRIED = "config_tried"
+    CONFIG_COMMITTED = "config_committed"
+    CONFIG_ROLLED_BACK = "config_rolled_back"
+    CONFIG_REJECTED = "config_rejected"
 
 
 class Fault(StrEnum):
@@ -308,6 +312,10 @@ class Fault(StrEnum):
     WORKER_FAILING = "worker_failing"
     CLOCK_WRONG = "clock_wrong"
     RECORDS_REFUSED = "records_refused"
+    FILING_EXPIRING = "filing_expiring"
+    """The filing of the model in use ends within 30 days."""
+    FILING_EXPIRED = "filing_expired"
+    GRANT_EXPIRED = "grant_expired"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,16 +332,7 @@ Body = Annotated[
     Usage | Host | Network | Inventory | Security | Occupancy | Environment | Event,
     TaggedBy("kind"),
 ]
-BODIES: tuple[type, ...] = (
-    Usage,
-    Host,
-    Network,
-    Inventory,
-    Security,
-    Occupancy,
-    Environment,
-    Event,
-)
+BODIES: tuple[type, ...] = get_args(get_args(Body)[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 from ketang_contract import strict_json
 from ketang_contract.ack import Ack
 from ketang_contract.batch import OLDEST_SCHEMA, SCHEMA, Header, check_line
+from ketang_contract.commands import Answer, Command
 from ketang_contract.enrolment import (
     MAX_BODY_BYTES,
     Application,
@@ -18,6 +19,7 @@ from ketang_contract.enrolment import (
 )
 from ketang_contract.errors import NotYet, Refused
 from ketang_contract.layers import Layer, Placement
+from ketang_contract.permits import CameraGrant, Filing
 from ketang_contract.records import Record
 from ketang_contract.state import Birth, Death, Live, Reported
 
@@ -35,12 +37,15 @@ MESSAGES: dict[str, TypeAdapter[Any]] = {
     "death": TypeAdapter(Death),
     "live": TypeAdapter(Live),
     "reported": TypeAdapter(Reported),
+    "answer": TypeAdapter(Answer),
 }
 BODIES: dict[type, TypeAdapter[Any]] = {
     kind: TypeAdapter(kind) for kind in (Application, Renewal, Challenge, Issued, Turned)
 }
 """What is said over HTTPS when a device enrols or renews."""
-SIGNED: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (Layer, Placement)}
+SIGNED: dict[type, TypeAdapter[Any]] = {
+    kind: TypeAdapter(kind) for kind in (Layer, Placement, Command, Filing, CameraGrant)
+}
 """Payloads of signed documents."""
 MAX_DOCUMENT_BYTES = 64 << 10
 

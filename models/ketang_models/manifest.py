@@ -15,9 +15,12 @@ from ketang_contract.tables import Table, read_table
 
 _DIGEST = r"[0-9a-f]{64}"
 _NAME = r"[a-z0-9_-]{1,36}"
+_VERSION = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}"
 _FILE = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
 _DIMENSIONS = 4
 _SENTENCE = 200
+_MOST_TOLERANCE = 0.001
+"""What is more would let a changed weight through."""
 
 FORBIDDEN = (
     "identi",
@@ -100,16 +103,39 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Golden:
+    """What every network must answer to synthetic pictures, wherever it runs.
+
+    A file's hash tells that a model is the one that was published, not that it was whole when it
+    was: a network with changed weights loads, runs, and is silently wrong. ``golden`` makes the
+    pictures from ``seed``; ``file`` holds the answers, float32, little-endian, tensor after tensor
+    in the manifest's order. An answer may differ by ``absolute`` + ``relative`` of its size, since
+    no two processors round alike.
+    """
+
+    seed: int
+    pictures: int
+    side_px: int
+    """Height and width where a network leaves them free."""
+    file: str
+    sha256: str
+    relative: float
+    absolute: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """One model, as ``manifest.toml`` describes it."""
 
     name: str
+    version: str
     task: Task
     decoder: str
     outputs: tuple[Output, ...]
     inputs: Inputs
     thresholds: Mapping[str, float]
     files: tuple[ModelFile, ...]
+    golden: Golden
     origin: Origin
 
 
@@ -140,12 +166,14 @@ def _manifest(top: Table) -> Manifest:
     thresholds = top.table("thresholds")
     return Manifest(
         name=top.text("name", form=_NAME),
+        version=top.text("version", form=_VERSION),
         task=Task(top.one_of("task", Task)),
         decoder=top.text("decoder", form=_NAME),
         outputs=tuple(Output(one) for one in top.texts("outputs", Output)),
         inputs=_inputs(top.table("inputs")),
         thresholds=MappingProxyType({key: thresholds.number(key) for key in thresholds.values}),
         files=tuple(_file(each) for each in top.tables("files")),
+        golden=_golden(top.table("golden")),
         origin=_origin(top.table("origin")),
     )
 
@@ -189,6 +217,23 @@ def _file(table: Table) -> ModelFile:
         sha256=table.text("sha256", form=_DIGEST),
         shape=(batch, channels, height, width),
         tensors=tuple(table.texts("tensors")),
+    )
+
+
+def _golden(table: Table) -> Golden:
+    table.allow(*(one.name for one in fields(Golden)))
+    tolerated = {key: table.number(key) for key in ("relative", "absolute")}
+    for key, share in tolerated.items():
+        if not 0 <= share <= _MOST_TOLERANCE:
+            raise table.wrong(key, f"{share} is not accepted; accepted: 0 to {_MOST_TOLERANCE}")
+    return Golden(
+        seed=table.integer("seed", 0, 2**31),
+        pictures=table.integer("pictures", 1, 64),
+        side_px=table.integer("side_px", 12, 256),
+        file=table.text("file", form=_FILE),
+        sha256=table.text("sha256", form=_DIGEST),
+        relative=tolerated["relative"],
+        absolute=tolerated["absolute"],
     )
 
 

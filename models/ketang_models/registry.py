@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ketang_models.manifest import Manifest, ModelFile, ModelRefused, read_manifest
+from ketang_models.manifest import Golden, Manifest, ModelFile, ModelRefused, read_manifest
 
 SHIPPED = Path(__file__).resolve().parent
 MAX_MODEL_BYTES = 64 * 1024 * 1024
@@ -59,6 +59,7 @@ def verify(model: Model) -> None:
     """
     for _ in contents(model):
         pass
+    golden_answers(model)
 
 
 def contents(model: Model) -> Iterator[tuple[ModelFile, bytes]]:
@@ -67,7 +68,17 @@ def contents(model: Model) -> Iterator[tuple[ModelFile, bytes]]:
         yield one, _read(model.folder / one.file, one)
 
 
-def _read(path: Path, expected: ModelFile) -> bytes:
+def golden_answers(model: Model) -> bytes:
+    """Return what the networks must answer to the golden pictures, checked (``manifest.Golden``).
+
+    Raises:
+        ModelRefused: the file is missing, too large, or not the one the manifest names.
+    """
+    golden = model.manifest.golden
+    return _read(model.folder / golden.file, golden)
+
+
+def _read(path: Path, expected: ModelFile | Golden) -> bytes:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_MODEL_BYTES + 1)

@@ -35,6 +35,7 @@ OVERLAP_S = 90 * 86_400
 """How long an old authority stays beside the new one: a device's certificate lasts as long."""
 LASTS_S = 2 * 365 * 86_400
 CA_PURPOSE: dict[Usage, Purpose] = {"clients": Purpose.CLIENTS_CA, "servers": Purpose.SERVERS_CA}
+MOST_EPOCH = 2**31 - 1
 _SHORT_ID = 8
 
 
@@ -49,13 +50,17 @@ class Progress:
 
 
 def renew(held: Trust, now_s: int) -> Trust:
-    """Say the same again, for two years more; what has ended is left out."""
+    """Say the same again, for two years more; what has ended is left out.
+
+    A key that ended stays while it alone says which epoch its scope's lines of versions are in:
+    devices have accepted numbers of that epoch, and would take none of an earlier one.
+    """
     return replace(
         held,
         version=held.version + 1,
         issued_s=now_s,
         expires_s=now_s + LASTS_S,
-        keys=tuple(one for one in held.keys if one.until_s > now_s),
+        keys=tuple(one for one in held.keys if one.until_s > now_s or _began_a_line(one, held)),
         authorities=tuple(one for one in held.authorities if one.until_s > now_s),
     )
 
@@ -116,6 +121,29 @@ def add_key(held: Trust, added: TrustedKey, now_s: int) -> Trust:
         raise BadInput(f"{added.key_id[:16]}: is named in the document already, or no such purpose")
     base = renew(held, now_s)
     return _checked(replace(base, keys=(*base.keys, added)))
+
+
+def epoch_for(held: Trust, purpose: Purpose, scope: str, asked: int | None = None) -> int:
+    """Return the epoch a new key gets.
+
+    Args:
+        held: the document in force.
+        purpose: of the key.
+        scope: of the key.
+        asked: by a person; None: the scope's current one, 1 where it has none.
+
+    Raises:
+        BadInput: one that is neither the scope's nor higher than every other: lines of versions
+            would mix that nobody can tell apart.
+    """
+    same = {one.epoch for one in held.keys if (one.purpose, one.scope) == (purpose, scope)} or {1}
+    if asked is None:
+        return max(same)
+    highest = max((one.epoch for one in held.keys), default=1)
+    if asked in same or highest < asked <= MOST_EPOCH:
+        return asked
+    known = ", ".join(map(str, sorted(same)))
+    raise BadInput(f"--epoch {asked}: accepted for this scope: {known}, or {highest + 1} and more")
 
 
 def replace_root(held: Trust, gone: str, added: RootKey, now_s: int) -> Trust:
@@ -248,7 +276,8 @@ def _facts(one: Trust, language: Language) -> Iterator[tuple[str, str]]:
         yield name("root", root.key_id[:16]), root.holder
     for key in one.keys:
         unit = key.scope or ("全区域" if zh else "the region")
-        told = f"{key.holder}, {unit}, {span(key.from_s, key.until_s)}"
+        epoch = f", {'代次' if zh else 'epoch'} {key.epoch}" if key.epoch > 1 else ""
+        told = f"{key.holder}, {unit}, {span(key.from_s, key.until_s)}{epoch}"
         yield name(f"key for {key.purpose}", key.key_id[:16]), told
     for authority in one.authorities:
         certificate = x509.load_pem_x509_certificate(authority.certificate.encode())
@@ -266,6 +295,12 @@ def day(moment_s: int) -> str:
         return datetime.fromtimestamp(moment_s, UTC).strftime("%Y-%m-%d")
     except (ValueError, OverflowError, OSError):
         return f"{moment_s} s"  # past the year 9999
+
+
+def _began_a_line(key: TrustedKey, held: Trust) -> bool:
+    others = (one for one in held.keys if one is not key)
+    same = [one.epoch for one in others if (one.purpose, one.scope) == (key.purpose, key.scope)]
+    return key.epoch > max(same, default=1)
 
 
 def _known(held: Trust) -> set[str]:

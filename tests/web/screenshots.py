@@ -22,11 +22,13 @@ from ketang_center.enrolment.service import RevocationList, load_authorities
 from ketang_center.registry.values import Level
 from ketang_cli.local_broker import free_port
 from ketang_cli.stage import Stage
+from ketang_contract.state import ConfigState
 from ketang_provisioning.brokers import REVOKED
 from ketang_provisioning.certificates import certificate_pem
 from tests import parts
 from tests.web.enrolled import DAY_MS, certificate, enrolment, fill_book
-from tests.web.seed import NOW_MS, seeded
+from tests.web.rolled import more_schools, rolled
+from tests.web.seed import NOW_MS, PASSWORD, seeded
 from tests.web.serving import serving
 
 PICTURES = Path(__file__).resolve().parents[2] / "docs" / "img"
@@ -102,6 +104,39 @@ def take_offices(browser: Browser, folder: Path) -> None:
             page.close()
 
 
+def take_rollout(browser: Browser, folder: Path) -> None:
+    """Take the page of a rollout under way, over devices that answer as they are told to."""
+    with (
+        tempfile.TemporaryDirectory(prefix="ketang-pictures-") as place,
+        rolled(Path(place)) as world,
+    ):
+        more_schools(world, schools=24, rooms=12)
+        world.place()
+        for no, name in enumerate(sorted(one.id for one in world.context.registry.devices())):
+            one = world.device(name)
+            if no % 100 == 3:
+                one.answer, one.reason = ConfigState.ROLLED_BACK, "not_connected"
+            elif no % 50 == 7:
+                one.answer = None
+        with world.office() as office:
+            made = office.admit(world.signed(release="spring-2026"), "publisher")
+            office.begin(made.name, "publisher")
+        with world.running() as steps:
+            steps(60)
+        with serving(world.context, free_port()) as url:
+            page = browser.new_page(viewport={"width": 1280, "height": 1100})
+            page.goto(f"{url}/sign-in?lang=zh")
+            page.fill("input[name=name]", "publisher")
+            page.fill("input[name=password]", PASSWORD)
+            page.keyboard.press("Enter")
+            page.wait_for_selector("#nav-rollouts")
+            for lang in ("zh", "en"):
+                page.goto(f"{url}/rollouts/1?lang={lang}")
+                page.wait_for_selector("#pulse.on")
+                page.screenshot(path=folder / f"rollout-{lang}.png")
+            page.close()
+
+
 def throw_one_out(book: Book, folder: Path) -> None:
     """Throw a stolen device out whose certificate is real, and make the list that says so."""
     authorities = load_authorities(enrolment())
@@ -133,12 +168,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--into", type=Path, default=PICTURES)
     parser.add_argument("--url", help="of a demo that runs already, with / at its end")
-    parser.add_argument("--offices", action="store_true", help="enrolment and security alone")
+    parser.add_argument(
+        "--offices", action="store_true", help="enrolment, security and a rollout alone"
+    )
     options = parser.parse_args()
     options.into.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=parts.find("chromium"), args=_FLAGS)
         take_offices(browser, options.into)
+        take_rollout(browser, options.into)
         if options.offices:
             return 0
         if options.url:

@@ -127,6 +127,11 @@ class Gatherer:
         """Collectors that this device lacks the means for, with the reason."""
         return dict(self._lacking)
 
+    def forget(self, name: str) -> None:
+        """A collector is off: how it did last says nothing any more."""
+        self._down.pop(name, None)
+        self._lacking.pop(name, None)
+
     def gather(self, collector: Collector, now: Instant) -> list[Reading]:
         """Return one collector's readings: those it yielded before it failed, if it failed."""
         name, readings = collector.name, list[Reading]()

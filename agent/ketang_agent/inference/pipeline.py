@@ -1,7 +1,7 @@
 """Frame in, one look out: light, gate, model. No frame is kept or returned."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -22,6 +22,8 @@ _DARK = 24.0
 _FLAT = 3.0
 """A spread of brightness below this is a lid, a wall before the lens, or a test picture."""
 _SIDE_PX = 64
+_LAST = "output"
+"""What every manifest calls the threshold of its last network."""
 
 Decoder = Callable[[Manifest, Mapping[str, Network]], Detector]
 DECODERS: Mapping[str, Decoder] = {"mtcnn": mtcnn.make}
@@ -63,8 +65,12 @@ def view_of(frame: Frame) -> View:
     return View.BLOCKED if float(grey.std()) < _FLAT else View.OK
 
 
-def pipeline_of(model: Model) -> Pipeline:
+def pipeline_of(model: Model, least_score: float = 0.0) -> Pipeline:
     """Check, load and try a model.
+
+    Args:
+        model: where it lies.
+        least_score: 0 to 1: what its last network must give a head, where its manifest asks less.
 
     Raises:
         ModelRefused: a hash, a graph or the decoder does not fit the manifest.
@@ -77,4 +83,11 @@ def pipeline_of(model: Model) -> Pipeline:
         raise ModelRefused(f"{model.manifest.name}: no decoder named {model.manifest.decoder!r}")
     networks = backend.load(model)
     backend.warm_up(networks, model)
-    return Pipeline(make(model.manifest, networks), Gate())
+    return Pipeline(make(_stricter(model.manifest, least_score), networks), Gate())
+
+
+def _stricter(manifest: Manifest, least_score: float) -> Manifest:
+    asked = dict(manifest.thresholds)
+    if _LAST not in asked or asked[_LAST] >= least_score:
+        return manifest
+    return replace(manifest, thresholds=asked | {_LAST: least_score})

@@ -1,11 +1,13 @@
 """What a worker is to do and what it may cost: plain values, standard library only."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ketang_agent.inference.sources import Source, source_of
 from ketang_contract.errors import BadInput
 from ketang_models import registry
 from ketang_models.manifest import ModelRefused
+from ketang_models.registry import Model
 
 _MEGABYTE = 1 << 20
 LEAST_SCAN_S = 1
@@ -38,16 +40,38 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountingPlan:
-    """Count heads in ``source`` with the shipped model ``model``, every ``scan_s`` seconds."""
+    """Count heads in ``source`` with the model ``model``, every ``scan_s`` seconds.
+
+    ``folder``: where a model lies that was fetched; empty: the one of this name that was shipped.
+    ``least_pct``: how sure the model must be of a head, where its manifest asks for less.
+    """
 
     source: Source
     model: str
     scan_s: int
+    folder: str = ""
+    least_pct: int = 0
     limits: Limits = field(default_factory=Limits)
 
 
-def plan_of(source: str, model: str, scan_s: int) -> CountingPlan:
-    """Make a plan from what a person wrote.
+def model_of(name: str, folder: str) -> Model:
+    """Open the model of a plan; its files are checked by whoever loads it.
+
+    Raises:
+        ModelRefused: it is not there, is another, or its manifest is refused.
+    """
+    if not folder:
+        return registry.shipped(name)
+    model = registry.open_model(Path(folder))
+    if model.manifest.name != name:
+        raise ModelRefused(f"{folder}: holds {model.manifest.name}, not {name}")
+    return model
+
+
+def plan_of(
+    source: str, model: str, scan_s: int, *, folder: str = "", least_pct: int = 0
+) -> CountingPlan:
+    """Make a plan from what a person or a configuration says.
 
     Raises:
         BadInput: a camera, a source or model that is not there, an interval out of range.
@@ -55,7 +79,9 @@ def plan_of(source: str, model: str, scan_s: int) -> CountingPlan:
     if type(scan_s) is not int or not LEAST_SCAN_S <= scan_s <= MOST_SCAN_S:
         raise BadInput(f"scan_s: whole seconds from {LEAST_SCAN_S} to {MOST_SCAN_S} are needed")
     try:
-        registry.shipped(model)
+        model_of(model, folder)
     except ModelRefused as refused:
         raise BadInput(f"model: {refused}") from None
-    return CountingPlan(source=source_of(source), model=model, scan_s=scan_s)
+    return CountingPlan(
+        source=source_of(source), model=model, scan_s=scan_s, folder=folder, least_pct=least_pct
+    )

@@ -119,6 +119,7 @@ class Counting:
         self._dying: list[Process] = []
         self._engaged: bool | None = None
         self._quarantined = False
+        self._looks = 0
         self._stopped = False
         self._troubles: deque[tuple[int, Trouble]] = deque()
         self._start_at_ms = 0
@@ -137,6 +138,16 @@ class Counting:
         if self._worker is not None and self._view in _SEEING:
             return Camera.COUNTING
         return Camera.FAILED if self._troubles or self._view is not None else Camera.OFF
+
+    @property
+    def looks(self) -> int:
+        """How often the model has looked at a picture and come back."""
+        return self._looks
+
+    @property
+    def is_blamed(self) -> bool:
+        """Whether a worker broke a limit, or ended, by its model's fault."""
+        return self._quarantined or any(why in _OF_THE_MODEL for _, why in self._troubles)
 
     @property
     def worker_pid(self) -> int | None:
@@ -207,7 +218,10 @@ class Counting:
                     self._events.append(said)
                     self._told_ms = now.boottime_ms
                     continue
-                worker.beat = said
+                before, worker.beat = worker.beat, said
+                rests = said.stage is Stage.REST and said.view in _SEEING
+                if rests and before is not None and before.stage is Stage.MODEL:
+                    self._looks += 1
                 self._see(said.view)
         except Garbled as garbled:
             _log.warning("worker.garbled what=%s", garbled)

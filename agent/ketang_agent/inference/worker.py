@@ -15,11 +15,10 @@ from typing import NoReturn
 from ketang_agent.clock import Clock, SystemClock
 from ketang_agent.inference.confine import confine, lock_memory
 from ketang_agent.inference.no_network import forgo_network
-from ketang_agent.inference.plan import CountingPlan, plan_of
+from ketang_agent.inference.plan import CountingPlan, model_of, plan_of
 from ketang_agent.inference.protocol import Exit, Phrase
 from ketang_agent.inference.sources import SourceKind
 from ketang_contract.errors import BadInput
-from ketang_models import registry
 from ketang_models.manifest import ModelRefused
 
 _STDOUT, _STDERR = 1, 2
@@ -50,7 +49,14 @@ def main(
         os.write(lines, line)  # under PIPE_BUF, so whole or not at all
 
     try:
-        return _count(plan_of(asked.source, asked.model, asked.scan_s), clock, tell, say, pause)
+        plan = plan_of(
+            asked.source,
+            asked.model,
+            asked.scan_s,
+            folder=asked.model_folder,
+            least_pct=asked.least_pct,
+        )
+        return _count(plan, clock, tell, say, pause)
     except BrokenPipeError:
         return Exit.DONE
     except Exception as problem:  # noqa: BLE001  (the process's edge: a traceback could quote a frame)
@@ -76,7 +82,7 @@ def _count(
 
     looking = Looking(
         capture=capture_of(plan.source),
-        pipeline=pipeline_of(registry.shipped(plan.model)),
+        pipeline=pipeline_of(model_of(plan.model, plan.folder), plan.least_pct / 100),
         scan_ms=plan.scan_s * 1000,
         clock=clock or SystemClock(),
         tell=tell,
@@ -104,6 +110,8 @@ def _asked(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m ketang_agent.inference.worker")
     parser.add_argument("--source", required=True)
     parser.add_argument("--model", required=True)
+    parser.add_argument("--model-folder", default="")
+    parser.add_argument("--least-pct", default=0, type=int)
     parser.add_argument("--scan-s", required=True, type=int)
     parser.add_argument("--parent", required=True, type=int)
     return parser.parse_args(arguments)

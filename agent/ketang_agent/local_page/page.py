@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from ketang_agent.local_page import asking
 from ketang_agent.local_page.ledger import SentLine
 from ketang_agent.local_page.purposes import EVERY, FIELDS, TITLES, WHY, Both
 from ketang_agent.local_page.visitor import Visitor
 from ketang_agent.local_page.words import FAULTS, HTML_LANG, WORDS
+from ketang_agent.remote.commands_room import Asking, Leaving
 from ketang_agent.status import CollectorStatus, Status
 from ketang_contract.records import Stream
 from ketang_contract.state import Camera
@@ -34,6 +36,8 @@ class View:
     lines: Sequence[SentLine] | None
     readable: bool = True
     skip: int = 0
+    leaving: Leaving | None = None
+    asking: Asking | None = None
 
     def say(self, key: str, **values: object) -> str:
         """One of the page's own texts, escaped, with escaped values in it."""
@@ -48,6 +52,8 @@ class View:
 def front(view: View) -> str:
     """Return the first page."""
     parts = (
+        asking.countdown(view.leaving, view.lang, view.token, view.status.now_ms),
+        asking.invitation(view.asking, view.lang),
         f'<p class="lead">{view.say("lead")}</p>',
         _now(view),
         _people(view),
@@ -56,7 +62,8 @@ def front(view: View) -> str:
         _collected(view),
         _contact(view),
     )
-    return frame(view.lang, "".join(parts), path="/")
+    reload_s = asking.RELOAD_S if view.leaving else 0
+    return frame(view.lang, "".join(parts), path="/", reload_s=reload_s)
 
 
 def records(view: View) -> str:
@@ -74,6 +81,12 @@ def records(view: View) -> str:
     return frame(view.lang, body, path="/sent")
 
 
+def diagnostics(asked: Asking | None, lang: str, token: str) -> str:
+    """Return the page that shows all that would be sent; empty where nothing is asked for."""
+    body = asking.archive(asked, lang, token) if asked else ""
+    return frame(lang, body, path="/diagnostics") if body else ""
+
+
 def notice(lang: str, key: str) -> str:
     """Return a page of one sentence."""
     words = WORDS[lang]
@@ -81,14 +94,15 @@ def notice(lang: str, key: str) -> str:
     return frame(lang, f'<p class="lead">{escape(words[key])}</p>{back}', path="/")
 
 
-def frame(lang: str, body: str, *, path: str) -> str:
-    """Put a page around its content."""
+def frame(lang: str, body: str, *, path: str, reload_s: int = 0) -> str:
+    """Put a page around its content; ``reload_s`` above 0: it comes anew by itself, so often."""
     words = WORDS[lang]
+    reload = f'<meta http-equiv="refresh" content="{reload_s}">' if reload_s else ""
     other = "en" if lang == "zh" else "zh"
     return (
         f'<!doctype html><html lang="{HTML_LANG[lang]}"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(words['title'])}</title>"
+        f"{reload}<title>{escape(words['title'])}</title>"
         '<link rel="stylesheet" href="/page.css"><link rel="icon" href="data:,"></head><body>'
         f'<a class="skip" href="#content">{escape(words["skip"])}</a>'
         f"<header><h1>{escape(words['title'])}</h1>"
@@ -313,4 +327,13 @@ def _size(size_bytes: int) -> str:
     return f"{size_bytes / (1 << 20):.0f} MB"
 
 
-__all__ = ["FIRST_LINES", "PAGE_LINES", "View", "frame", "front", "notice", "records"]
+__all__ = [
+    "FIRST_LINES",
+    "PAGE_LINES",
+    "View",
+    "diagnostics",
+    "frame",
+    "front",
+    "notice",
+    "records",
+]

@@ -20,14 +20,15 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from ketang_agent.inference.switch import KillSwitch
+from ketang_agent.local_page.desk import Desk
 from ketang_agent.local_page.visitor import visitor_of
+from ketang_agent.remote.commands_room import Room, Said, Word
 from ketang_agent.status import Status, to_json
 
 log = logging.getLogger("ketang.local_page")
@@ -42,6 +43,7 @@ _LOOK_S = 60.0
 """How often an idle server wakes for nothing."""
 _WAKE_TRIES = 20
 _WEEK_MS = 7 * 24 * 3_600_000
+_WORDS = {"/cancel": Word.CANCEL, "/agree": Word.AGREE, "/decline": Word.DECLINE}
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src data:; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -59,7 +61,8 @@ class LocalPage:
     def __init__(self, port: int, url_file: Path, spool: Path, switch: KillSwitch) -> None:
         self._port = port
         self._url_file = url_file
-        self._desk = Desk(spool, switch)
+        self.room = Room()
+        self._desk = Desk(spool, switch, self.room)
         self._servers: list[_Server] = []
         self.url = ""
         """Where it is; empty while it is nowhere."""
@@ -67,6 +70,11 @@ class LocalPage:
     def show(self, status: Status) -> None:
         """Swap in what the next visitor will see."""
         self._desk.status = status
+
+    @property
+    def shown(self) -> Status | None:
+        """What the next visitor will see."""
+        return self._desk.status
 
     def start(self) -> None:
         """Begin to answer; a port in use is told once and stops nobody."""
@@ -109,20 +117,6 @@ class LocalPage:
             with suppress(OSError):
                 self._url_file.unlink(missing_ok=True)
         self._servers, self.url = [], ""
-
-
-@dataclass(slots=True)
-class Desk:
-    """What every request may look at. ``status`` is swapped whole by the main loop."""
-
-    spool: Path
-    switch: KillSwitch
-    status: Status | None = None
-    token: str = ""
-
-    def __post_init__(self) -> None:
-        """A token nobody knows who has not read the page since this start."""
-        self.token = secrets.token_urlsafe(16)
 
 
 class _Server(ThreadingHTTPServer):
@@ -209,6 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
         pages: Mapping[str, Callable[[], None]] = {
             "/": self._front,
             "/sent": self._records,
+            "/diagnostics": self._diagnostics,
             "/page.css": self._style,
             "/status.json": self._status_json,
         }
@@ -220,11 +215,14 @@ class _Handler(BaseHTTPRequestHandler):
             pages[path]()
 
     def do_POST(self) -> None:
-        """Turn the switch."""
+        """Turn the switch, or take a word about what a command asks for."""
         path = urlsplit(self.path).path
         visitor = visitor_of(*self._ends(), os.geteuid())
-        if not self._is_for_here() or not self._is_from_here():
+        form = self._form() if self._is_for_here() else None
+        if form is None:
             self._notice(403, "not_from_here")
+        elif path in _WORDS:
+            self._take_word(_WORDS[path], form)
         elif path == "/stop":
             log.warning("switch.stopped uid=%s", visitor.uid)
             self._turn(self.server.desk.switch.engage, "not_saved")
@@ -280,8 +278,22 @@ class _Handler(BaseHTTPRequestHandler):
             lines=lines,
             readable=readable,
             skip=skip,
+            leaving=desk.room.leaving,
+            asking=desk.room.asking,
         )
         self._html(200, page.records(view) if of_records else page.front(view))
+
+    def _diagnostics(self) -> None:
+        from ketang_agent.local_page import page  # noqa: PLC0415  (only a visitor pays)
+
+        desk = self.server.desk
+        shown = page.diagnostics(desk.room.asking, self._language(), desk.token)
+        self._html(200, shown) if shown else self._notice(404, "nothing_asked")
+
+    def _take_word(self, word: Word, form: Mapping[str, list[str]]) -> None:
+        """Anyone in the room may say it; who did is not asked."""
+        said = Said(word, *(form.get(name, [""])[0] for name in ("job", "sha256")))
+        self._back() if self.server.desk.room.say(said) else self._notice(409, "nothing_asked")
 
     def _style(self) -> None:
         style = (Path(__file__).parent / "page.css").read_bytes()
@@ -307,6 +319,9 @@ class _Handler(BaseHTTPRequestHandler):
             log.error("switch.not_saved why=%s", problem)  # noqa: TRY400  (a full disk, no bug)
             self._notice(500, failed)
             return
+        self._back()
+
+    def _back(self) -> None:
         self.send_response(303)
         self.send_header("Location", f"/?lang={self._language()}")
         self._end(0)
@@ -325,22 +340,21 @@ class _Handler(BaseHTTPRequestHandler):
         hosts = self.headers.get_all("Host") or []
         return len(hosts) == 1 and hosts[0].strip().lower() in self._names()
 
-    def _is_from_here(self) -> bool:
-        """Tell whether a change was asked for on this very page."""
+    def _form(self) -> Mapping[str, list[str]] | None:
+        """Read what was asked for on this very page; None where it was asked for elsewhere."""
         said = self.headers.get("Origin")
         if said is None:
             referer = urlsplit(self.headers.get("Referer") or "")
             said = f"{referer.scheme}://{referer.netloc}"
         here = (self.headers.get("Host") or "").strip().lower()
         if said.lower() != f"http://{here}":
-            return False
+            return None
         length = self.headers.get("Content-Length") or ""
         if not length.isdecimal() or int(length) > _MOST_BODY:
-            return False
+            return None
         form = parse_qs(self.rfile.read(int(length)).decode("ascii", "replace"))
-        return secrets.compare_digest(
-            form.get("token", [""])[0].encode(), self.server.desk.token.encode()
-        )
+        token = form.get("token", [""])[0].encode()
+        return form if secrets.compare_digest(token, self.server.desk.token.encode()) else None
 
     # Answers.
 

@@ -97,6 +97,19 @@ _ZH: Mapping[str, str] = {
     "not_released": "没能存盘，统计仍是停止状态。",
     "not_found": "没有这个页面。",
     "starting": "程序正在启动，请稍后刷新。",
+    "leaving": "本机将于 {at} 关机",
+    "leaving_in": "还有 {minutes} 分 {seconds} 秒。由 {who} 在上课时间之外发出。"
+    "任何人都可以取消，无需登录；动一下设备也会取消。",
+    "leaving_cancel": "取消关机",
+    "asking": "中心请求诊断信息",
+    "asking_lead": "由 {who} 请求，{until} 前有效。没有人同意就不会发送。",
+    "asking_look": "查看将要发送的全部内容",
+    "asking_whole": "下面就是将要发送的全部内容，一字不差。"
+    "不含记录、图像、姓名、账号、路径或地址。",
+    "asking_agree": "同意发送",
+    "asking_decline": "不发送",
+    "nothing_asked": "已经结束，没有需要回答的请求。",
+    "asking_unreadable": "读不到将要发送的内容，所以不会发送。",
 }
 _EN: Mapping[str, str] = {
     "title": "What this device reports",
@@ -203,6 +216,20 @@ _EN: Mapping[str, str] = {
     "not_released": "It could not be saved; counting stays stopped.",
     "not_found": "There is no such page.",
     "starting": "The program is starting; please reload in a moment.",
+    "leaving": "This device shuts down at {at}",
+    "leaving_in": "{minutes} min {seconds} s are left. Asked for by {who}, outside school hours. "
+    "Anyone may cancel it, without logging in; touching the device cancels it too.",
+    "leaving_cancel": "Cancel the shutdown",
+    "asking": "The centre asks for diagnostics",
+    "asking_lead": "Asked for by {who}, good until {until}. Unless somebody agrees, nothing is "
+    "sent.",
+    "asking_look": "See all that would be sent",
+    "asking_whole": "This is all that would be sent, letter for letter. No records, pictures, "
+    "names, accounts, paths or addresses.",
+    "asking_agree": "Agree and send",
+    "asking_decline": "Do not send",
+    "nothing_asked": "It is over: there is nothing to answer.",
+    "asking_unreadable": "What would be sent cannot be read, so nothing will be sent.",
 }
 WORDS: Mapping[str, Mapping[str, str]] = {"zh": _ZH, "en": _EN}
 
@@ -217,6 +244,9 @@ FAULTS: Mapping[str, tuple[str, str]] = {
     "worker_failing": ("人数统计程序反复出错", "the counting program keeps failing"),
     "clock_wrong": ("本机时间不正确", "this machine's clock is wrong"),
     "records_refused": ("中心拒收了部分记录", "the centre refused some records"),
+    "filing_expiring": ("模型备案将在 30 天内到期", "the model's filing ends within 30 days"),
+    "filing_expired": ("模型备案已到期，已停止计数", "the model's filing has ended: no counting"),
+    "grant_expired": ("摄像头授权已到期，已停止计数", "the camera grant has ended: no counting"),
 }
 
 

@@ -66,10 +66,11 @@ class Confirmed:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """Something came down."""
+    """Something came down; ``retained``: it was said before we asked."""
 
     topic: str
     payload: bytes
+    retained: bool = False
 
 
 Happening = Connected | Lost | Confirmed | Received
@@ -248,7 +249,7 @@ class Connection:
         self._say(Confirmed(mid))
 
     def _on_message(self, _c: Client, _u: Any, message: MQTTMessage) -> None:
-        self._say(Received(message.topic, bytes(message.payload)))
+        self._say(Received(message.topic, bytes(message.payload), bool(message.retain)))
 
 
 def _round_trip_ms(connection: socket.socket) -> int | None:

@@ -4,17 +4,18 @@ import logging
 import random
 import sqlite3
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ketang_agent.clock import Instant
 from ketang_agent.spool.store import Spool
 from ketang_agent.uplink.birth import birth_of
 from ketang_agent.uplink.client import Confirmed, Connected, Happening, Lost, Received
+from ketang_agent.uplink.pacing import Budget
 from ketang_agent.uplink.sender import Sender
 from ketang_contract import topics
 from ketang_contract.records import Family, to_line
-from ketang_contract.state import Death, Live, Reported
+from ketang_contract.state import ConfigReport, Death, Live, Reported
 
 log = logging.getLogger("ketang.uplink")
 
@@ -22,6 +23,7 @@ FIRST_RETRY_MS = 1_000
 LONGEST_RETRY_MS = 120_000
 ANEW_MS = 5_000
 """Within which devices come back that all renewed at one time."""
+REST_MS = 60_000
 STANDS_MS = 60_000
 """A connection that held so long was a good one. One that is thrown out sooner was not: two copies
 of a device take each other's place, and would do so every second for ever."""
@@ -59,6 +61,18 @@ Connect = Callable[[tuple[str, bytes]], Wire]
 """Makes the wire of one session from its will: ``(topic, payload)``."""
 
 
+@dataclass(frozen=True, slots=True)
+class Below:
+    """What is done with what comes down besides acknowledgements, and what the birth says of it.
+
+    ``desired(payload, now)``; ``command(job, payload, retained, now)``.
+    """
+
+    desired: Callable[[bytes, Instant], None] = lambda _payload, _now: None
+    command: Callable[[str, bytes, bool, Instant], None] = lambda _job, _payload, _kept, _now: None
+    config: Callable[[], ConfigReport] = ConfigReport
+
+
 class Link:
     """Connects, announces, sends and reconnects. One thread: the main loop's.
 
@@ -74,6 +88,7 @@ class Link:
         agent_version: str,
         jitter: Callable[[], float] = random.random,
         heard: Callable[[Connected | Lost], None] = lambda _: None,
+        below: Below = Below(),
     ) -> None:
         self._spool = spool
         self._sender = sender
@@ -82,6 +97,8 @@ class Link:
         self._agent_version = agent_version
         self._jitter = jitter
         self._heard = heard
+        self._below = below
+        self.budget = Budget()
         self._wire: Wire | None = None
         self._mids: dict[int, str] = {}
         self._retry_at_ms = 0
@@ -128,8 +145,12 @@ class Link:
                     self._announce(now)
                 case Confirmed(mid):
                     self._sender.confirm(self._mids.pop(mid, ""))
-                case Received(_, payload):
-                    acks.append(payload)
+                case Received(topic, payload, retained):
+                    channel = topic.split("/", 4)[-1]
+                    if channel == topics.ACK:
+                        acks.append(payload)
+                    else:
+                        self._pass_on(channel, payload, now, retained=retained)
                 case Lost():
                     self._heard(happening)
                     lost = happening
@@ -143,7 +164,10 @@ class Link:
         if self._wire is None:
             return self._retry_at_ms
         # Until it is connected, what is overdue can only wait for what happens on the wire.
-        return self._sender.wake_at_ms() if self.connected and self.draining else None
+        if not (self.connected and self.draining):
+            return None
+        wake_ms = self._sender.wake_at_ms()
+        return None if wake_ms is None else max(wake_ms, self.budget.allows_at_ms)
 
     def route(self) -> tuple[Family, int | None]:
         """Return how the broker is reached now: address family, and round trip in ms."""
@@ -170,6 +194,11 @@ class Link:
         self._wire, self.connected = None, False
         self._retry_at_ms = now.boottime_ms + int(ANEW_MS * self._jitter())
 
+    def rest(self, now: Instant) -> None:
+        """Say good-bye, and stay away for a while; again and again, for longer."""
+        self.stop()
+        self._retry_at_ms = now.boottime_ms + int(REST_MS * (0.5 + self._jitter() / 2))
+
     def stop(self) -> None:
         """Say an orderly good-bye."""
         if self._wire is None:
@@ -181,6 +210,20 @@ class Link:
         else:
             self._wire.close()
         self._wire, self.connected = None, False
+
+    def say_answer(self, job: str, payload: bytes) -> bool:
+        """Answer a command; False when there is no connection."""
+        if not self.connected or self._wire is None:
+            return False
+        self._wire.publish(topics.of(self._device, f"{topics.ANSWER}/{job}"), payload)
+        return True
+
+    def _pass_on(self, channel: str, payload: bytes, now: Instant, *, retained: bool) -> None:
+        head, _, job = channel.rpartition("/")
+        if channel == topics.DESIRED:
+            self._below.desired(payload, now)
+        elif head == topics.COMMAND:
+            self._below.command(job, payload, retained, now)
 
     def _take_acks(self, payloads: list[bytes], now: Instant) -> None:
         """A disk that takes no mark costs a resend; what else came down is still heard."""
@@ -220,16 +263,19 @@ class Link:
         self._stands_at_ms = now.boottime_ms + STANDS_MS
         self.since_ms = now.wall_ms
         self._mids.clear()
-        wire.subscribe(topics.of(self._device, topics.ACK))
-        birth = birth_of(self._spool, self.session, now, self._agent_version)
+        for channel in (topics.ACK, topics.DESIRED, f"{topics.COMMAND}/+"):
+            wire.subscribe(topics.of(self._device, channel))
+        report = self._below.config()
+        birth = birth_of(self._spool, self.session, now, self._agent_version, report)
         wire.publish(topics.of(self._device, topics.BIRTH), to_line(birth), retain=True)
         if self._said:
             self.say_live(self._said)
         self._sender.begin_session()
 
     def _send(self, now: Instant) -> None:
-        while self._wire and (out := self._sender.next_frame(now)):
+        while self._wire and self.budget.allows(now) and (out := self._sender.next_frame(now)):
             self._mids[self._wire.publish(out.topic, out.frame)] = out.digest
+            self.budget.spend(len(out.frame))
 
     def _give_up(self, reason: str, now: Instant) -> None:
         if self._wire:

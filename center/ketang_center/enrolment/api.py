@@ -8,6 +8,7 @@ import logging
 import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -18,6 +19,7 @@ from starlette.requests import ClientDisconnect
 from ketang_center.access.throttle import source_of
 from ketang_center.enrolment.desk import Desk
 from ketang_center.enrolment.values import Reason
+from ketang_center.updates import serve_updates
 from ketang_contract import enrolment
 from ketang_contract.enrolment import MAX_BODY_BYTES, Challenge, Issued, Turned
 from ketang_contract.validate import BODIES
@@ -76,15 +78,22 @@ _ENVELOPE = {
 Answer = Issued | Turned
 
 
-def create_app(desk: Desk, trust: Callable[[], bytes], crl: Callable[[], bytes]) -> FastAPI:
+def create_app(
+    desk: Desk,
+    trust: Callable[[], bytes],
+    crl: Callable[[], bytes],
+    updates: Path | None = None,
+) -> FastAPI:
     """Make the application.
 
     Args:
         desk: decides.
         trust: gives every version of the trust document, a JSON array.
         crl: gives the revocation lists, PEM.
+        updates: the update repository; None: there is none here.
     """
     app = _bare()
+    serve_updates(app, updates, _HEADERS)
     app.add_api_route(
         enrolment.ENROL,
         _decided(desk.enrol),

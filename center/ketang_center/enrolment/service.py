@@ -23,6 +23,7 @@ from ketang_center.enrolment.values import Certificate
 from ketang_center.listening import listening
 from ketang_center.registry.database import Registry
 from ketang_center.security import SecurityLog
+from ketang_center.updates import UPDATES
 from ketang_contract.errors import BadInput
 from ketang_provisioning import codes
 from ketang_provisioning.brokers import REVOKED
@@ -218,6 +219,7 @@ class EnrolmentService:
             self.desk,
             TrustDocuments(settings.trust, settings.fingerprint).get,
             (self._data_dir / REVOKED).read_bytes,
+            self._data_dir / UPDATES,
         )
         config = uvicorn.Config(
             app,

@@ -22,7 +22,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from ketang_center.ingest.worker import Message, Reply, Worker
+from ketang_center.ingest.worker import Answered, Heard, Message, Reply, Worker
 from ketang_center.security import SecurityLog
 from ketang_center.store.sqlite import Lease, Store
 from ketang_contract import topics
@@ -79,11 +79,15 @@ class Subscriber:
         *,
         security: SecurityLog | None = None,
         barred: Container[str] = frozenset(),
+        heard: Heard | None = None,
+        answered: Answered | None = None,
     ) -> None:
         self._ear = ear
         self._folder = folder
         self._now_ms = now_ms
         self._security, self._barred = security, barred
+        self.heard, self.answered = heard, answered
+        """Who is told what devices say of themselves and answer; set before ``run``."""
         self._waiting: deque[tuple[MQTTMessage, int]] = deque()
         self._waiting_bytes = 0
         self._overflowing = False
@@ -91,6 +95,7 @@ class Subscriber:
         self._stopping = False
         self._subscribed = True
         """False from a refused subscription to one that is granted."""
+        self._hears = False
         self._told: str | None = None
         """The last thing logged of the connection: each once, not at every try."""
         self._listening_ms = self._noted_ms = 0
@@ -102,7 +107,12 @@ class Subscriber:
         """Ingest until ``stop``; the store is opened, owned and closed by this thread."""
         with Store(self._folder) as store:
             worker = self.worker = Worker(
-                store, self._lease(store), security=self._security, barred=self._barred
+                store,
+                self._lease(store),
+                security=self._security,
+                barred=self._barred,
+                heard=self.heard,
+                answered=self.answered,
             )
             self._leased_ms = self._now_ms()
             self._client.connect_async(self._ear.host, self._ear.port, 30)
@@ -125,9 +135,14 @@ class Subscriber:
             self._stopping = True
             self._bell.notify_all()
 
-    def say(self, topic: str, payload: bytes) -> None:
+    @property
+    def hearing_since_ms(self) -> int | None:
+        """Since when devices are heard without a break; None while they are not. Any thread."""
+        return self._listening_ms if self._hears else None
+
+    def say(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publish to a device, QoS 1. From any thread."""
-        self._client.publish(topic, payload, qos=1)
+        self._client.publish(topic, payload, qos=1, retain=retain)
 
     def show_new_identity(self) -> None:
         """Read our certificate anew; the next connection shows it. From any thread."""
@@ -230,6 +245,7 @@ class Subscriber:
     def _on_disconnect(
         self, _c: Client, _u: Any, _f: DisconnectFlags, code: ReasonCode, _p: Properties | None
     ) -> None:
+        self._hears = False
         if self._told in {"broker.connected", "broker.deaf"} and not self._stopping:
             self._tell(logging.WARNING, "broker.lost", f" reason={code}")
 
@@ -246,6 +262,7 @@ class Subscriber:
             self._subscribed = granted
             if granted:
                 self._listening_ms = self._now_ms()
+            self._hears = granted
             self._bell.notify()
 
     def _tell(self, level: int, event: str, more: str = "") -> None:

@@ -5,8 +5,9 @@ comes from a newer release is left unanswered, and a shard that another worker t
 """
 
 import logging
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from ketang_center.security import SecurityLog
 from ketang_center.store.control import LeaseLost
@@ -23,6 +24,11 @@ from ketang_contract.records import Record, Stream, to_line
 from ketang_contract.state import Birth, Death, Live, Reported
 
 log = logging.getLogger(__name__)
+
+Heard: TypeAlias = Callable[[str, Birth | Death | Reported, int], None]
+"""Told what a device says of itself: its id, the word, when it came (UTC ms). It must not wait."""
+Answered: TypeAlias = Callable[[str, str, bytes, int], None]
+"""Told of an answer to a command: device, job, payload, when it came (UTC ms); it may refuse it."""
 
 CLOCK_TOLERANCE_MS = 120_000
 MOST_DAYS = 64
@@ -71,6 +77,8 @@ class Worker:
     barred: Container[str] = frozenset()
     """Devices that were thrown out: whatever comes under their names is neither kept nor answered,
     even if a broker still lets them in."""
+    heard: Heard | None = None
+    answered: Answered | None = None
 
     def handle(self, messages: Sequence[Message]) -> list[Reply]:
         """Take messages in; when this returns, all that the replies say is durable."""
@@ -152,22 +160,33 @@ class Worker:
         control, device, now_ms = self.store.control, upward.device, message.received_ms
         if not message.payload:
             return []
+        if upward.channel == topics.ANSWER:
+            if self.answered is not None:
+                self.answered(device, upward.job, message.payload, now_ms)
+            return []
         if upward.channel == topics.BIRTH:
             birth = validate.document(Birth, message.payload)
             with control.transaction():
                 control.note_birth(device, birth.session, birth.agent_version, now_ms)
                 control.note_clocks(device, birth.sent, now_ms, birth.session, birth.agent_version)
+            self._pass_on(device, birth, now_ms)
             return self._greet(device, birth)
+        if upward.channel == topics.REPORTED:
+            self._pass_on(device, validate.document(Reported, message.payload), now_ms)
+            return []
         with control.transaction():
             if upward.channel == topics.DEATH:
                 death = validate.document(Death, message.payload)
                 control.note_death(device, death.session, now_ms, orderly=death.orderly)
-            elif upward.channel == topics.LIVE:
+                self._pass_on(device, death, now_ms)
+            else:
                 live = validate.document(Live, message.payload)
                 control.note_live(device, tuple(live.faults), live.camera, now_ms)
-            else:
-                validate.document(Reported, message.payload)
         return []
+
+    def _pass_on(self, device: str, said: Birth | Death | Reported, now_ms: int) -> None:
+        if self.heard is not None:
+            self.heard(device, said, now_ms)
 
     def _greet(self, device: str, birth: Birth) -> list[Reply]:
         """Tell a device what is held of each of its streams, and the epoch that holds."""

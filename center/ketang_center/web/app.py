@@ -24,10 +24,16 @@ from ketang_center.web import (
     audit_pages,
     clone_pages,
     code_pages,
+    config_pages,
+    configuration_pages,
     decision_pages,
     enrolment_pages,
+    filing_pages,
     own_pages,
     pages,
+    placement_pages,
+    rollout_live,
+    rollout_pages,
     security_pages,
     sign_in,
     upload_pages,
@@ -36,6 +42,8 @@ from ketang_center.web.csrf import Visits
 from ketang_center.web.gate import Gate
 from ketang_center.web.live import Followed, Hub
 from ketang_center.web.render import problem
+from ketang_center.web.rollout_desk import Placings
+from ketang_center.web.rollout_live import RolloutNews
 from ketang_center.web.text import LANGUAGES
 from ketang_center.web.visitor import context_of, refused, visitor_of
 
@@ -62,20 +70,24 @@ def create_app(context: Context) -> FastAPI:
     """Make the application over a context; nothing is opened here and nothing is closed."""
     followed = Followed(context)
     hub = Hub(context.reading, context.rollups.generation, followed)
+    rollout_news = RolloutNews(context)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        polling = asyncio.create_task(hub.run())
+        polling = [asyncio.create_task(one.run()) for one in (hub, rollout_news.hub)]
         yield
-        polling.cancel()
-        with suppress(asyncio.CancelledError):
-            await polling
+        for one in polling:
+            one.cancel()
+            with suppress(asyncio.CancelledError):
+                await one
+        rollout_news.watch.close()
 
     app = FastAPI(
         title="Ketang", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
     )
     app.state.context, app.state.hub, app.state.followed = context, hub, followed
     app.state.door = Door(context.accounts, context.audit, context.security, context.clock)
+    app.state.rollout_news, app.state.placings = rollout_news, Placings(context)
     app.state.provider = _provider(context)
     app.state.uploads = upload_pages.Uploads(context.clock)
     app.state.chain = audit_pages.Chain(context.audit, context.clock)
@@ -146,6 +158,12 @@ _ROUTERS = (
     upload_pages.router,
     security_pages.router,
     clone_pages.router,
+    filing_pages.router,
+    config_pages.router,
+    placement_pages.router,
+    configuration_pages.router,
+    rollout_live.router,
+    rollout_pages.router,
 )
 """A new room of pages is one router here; the gate stands before it without being told."""
 _HANDLERS: dict[int | type[Exception], Callable[[Request, Exception], Awaitable[HTMLResponse]]] = {

@@ -37,7 +37,11 @@ from ketang_center.web.visitor import Visitor, context_of, refused, visitor_of
 OPEN = ("/static/", "/healthz", "/sign-in", "/oidc/begin", "/oidc/callback")
 """Paths that need no log-in; one that ends with ``/`` stands for everything below it."""
 MOST_BYTES = 64 << 10
-LARGER: dict[str, int] = {"/enrolment/upload": 2 << 20}
+LARGER: dict[str, int] = {
+    "/enrolment/upload": 2 << 20,
+    "/rollouts/releases": 512 << 10,
+    "/rollouts/placements": 32 << 20,
+}
 """Paths whose bodies may be larger, with how many bytes: uploads."""
 _BEFORE_NEW_PASSWORD = ("/account", "/account/password", "/sign-out", "/static/", "/healthz")
 _BODY_S = 30.0

@@ -15,7 +15,9 @@ from ketang_center.metrics.windows import CELL_MS
 from ketang_center.registry.calendars import day_of, day_starts_ms
 from ketang_center.view_values import Filters
 from ketang_center.web import shape
+from ketang_center.web.configuration_pages import Configuration, configuration_of
 from ketang_center.web.render import render
+from ketang_center.web.rollout_desk import desk_of
 from ketang_center.web.visitor import context_of, scope_of, still_there, visitor_of
 
 if TYPE_CHECKING:
@@ -142,6 +144,7 @@ async def device(request: Request, device: str, day: str | None = None) -> Respo
         request,
         "device.html",
         page=found,
+        config=_configuration(request, device),
         bars=shape.bars(found.cells),
         facts=FACTS,
         marks=shape.marks(found.events, found.day),
@@ -153,6 +156,14 @@ async def device(request: Request, device: str, day: str | None = None) -> Respo
         ],
         now_cell=_now_cell(request, found.day),
     )
+
+
+def _configuration(request: Request, device: str) -> Configuration | None:
+    """Return what is known of a device's configuration; the views have let the visitor see it."""
+    if context_of(request).data_dir is None:
+        return None
+    with desk_of(request) as desk:
+        return configuration_of(request, desk, device)
 
 
 @router.get("/definitions")

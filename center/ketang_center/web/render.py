@@ -42,6 +42,8 @@ MENU = (
     Place("/devices", "devices", Action.VIEW, below="/device", keeps_day=True),
     Place("/enrolment", "enrolment", Action.VIEW, below="/enrolment"),
     Place("/clones", "clones", Action.DECIDE_CLONES, below="/clones"),
+    Place("/rollouts", "rollouts", Action.VIEW, below="/rollouts"),
+    Place("/filings", "filings", Action.VIEW, below="/filings"),
     Place("/security", "security", Action.SEE_SECURITY),
     Place("/accounts", "accounts", Action.ACCOUNTS, below="/accounts"),
     Place("/audit", "audit", Action.AUDIT),

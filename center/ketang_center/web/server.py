@@ -16,9 +16,9 @@ _PATIENCE_S = 2
 class ConsoleServer(uvicorn.Server):
     """``run()`` blocks until a signal or ``should_exit``; ``started`` tells when it listens."""
 
-    def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
+    def __init__(self, config: uvicorn.Config, *hubs: Hub) -> None:
         super().__init__(config)
-        self._hub = hub
+        self._hubs = hubs
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until a signal or ``should_exit``; on ``::`` IPv4 is taken as well.
@@ -32,7 +32,8 @@ class ConsoleServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the live streams, then everything else."""
-        self._hub.close()
+        for one in self._hubs:
+            one.close()
         await super().shutdown(sockets)
 
 
@@ -61,4 +62,4 @@ def console(
         ssl_certfile=certificate,
         ssl_keyfile=key,
     )
-    return ConsoleServer(config, app.state.hub)
+    return ConsoleServer(config, app.state.hub, app.state.rollout_news.hub)

@@ -16,6 +16,7 @@ from ketang_agent.status import CollectorStatus, Result
 from ketang_agent.uplink.client import Broker
 from ketang_cli import main as command
 from ketang_contract.records import TimeQuality
+from ketang_contract.state import ConfigReport, ConfigState
 from ketang_provisioning.ca import ThrowawayAuthority
 
 FINE = replace(STATUS, faults=())
@@ -100,6 +101,31 @@ def test_each_trouble_the_agent_tells_becomes_a_line_with_advice(ward):
         )
     )
     assert ward.wrong() == ["centre", "records", "clock", "fault", "collector host"]
+
+
+@pytest.mark.parametrize(
+    ("report", "wrong"),
+    [
+        (ConfigReport(), False),
+        (ConfigReport(state=ConfigState.COMMITTED, running="a" * 64, desired="a" * 64), False),
+        (ConfigReport(state=ConfigState.TRIAL, desired="b" * 64), False),
+        (ConfigReport(state=ConfigState.REJECTED, desired="b" * 64, reason="expired"), True),
+        (
+            ConfigReport(
+                state=ConfigState.ROLLED_BACK,
+                running="a" * 64,
+                desired="b" * 64,
+                reason="crashed",
+            ),
+            True,
+        ),
+    ],
+)
+def test_a_configuration_that_is_not_in_force_is_told_with_its_reason(ward, report, wrong):
+    ward.shows(replace(FINE, config=report))
+    (line,) = [one for one in ward.examine(datetime.now(UTC)) if one.name == "configuration"]
+    assert (ward.wrong() == ["configuration"]) is wrong
+    assert (report.reason in line.found) if wrong else line.verdict == "fine"
 
 
 def test_missing_certificate_files_are_named(ward):

@@ -39,7 +39,7 @@ from ketang_contract.records import (
     TimeQuality,
     to_line,
 )
-from ketang_contract.state import Camera, Loss
+from ketang_contract.state import Camera, ConfigReport, Loss
 
 NOW_MS = int(time.time() * 1000)
 HOUR_MS = 3_600_000
@@ -77,6 +77,7 @@ STATUS = Status(
     collectors=(CollectorStatus(name="host", interval_s=60, result=Result.OK, why=""),),
     faults=(Fault.DISK_LOW,),
     camera=Camera.COUNTING,
+    config=ConfigReport(),
     model="mtcnn",
     window_ends_in_s=120,
 )

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from hypothesis import strategies as st
 
-from ketang_contract import ack, state
+from ketang_contract import ack, commands, state
 from ketang_contract.batch import SCHEMA, DropReason, Header, Sent
 from ketang_contract.limits import AtMost, Between, Matches
 from ketang_contract.records import (
@@ -15,6 +15,7 @@ from ketang_contract.records import (
     Categories,
     Event,
     EventName,
+    Family,
     Fault,
     IdleSource,
     Record,
@@ -103,6 +104,14 @@ EXAMPLES: dict[str, list[Any]] = {
             agent_version="0.1.0",
             profile="ops_pc",
             losses=(state.Loss(stream=Stream.OPS, reason=DropReason.EVICTED, records=12),),
+        ),
+    ],
+    "answer": [
+        commands.Answer(job="j-1", state=commands.State.REFUSED, reason="expired"),
+        commands.Answer(
+            job="j-1",
+            state=commands.State.DONE,
+            result=commands.Probed(family=Family.V6, rtt_ms=12, dns_ms=1, connect_ms=13),
         ),
     ],
 }

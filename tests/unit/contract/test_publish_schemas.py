@@ -22,6 +22,7 @@ WIRE = {
     "up/b/{stream}": (1, False),
     "up/live": (0, False),
     "up/reported": (1, False),
+    "up/cmd/{job}": (1, False),
     "dn/ack": (1, False),
 }
 
@@ -147,7 +148,8 @@ def test_an_address_filled_in_is_a_topic_the_code_makes(channel):
     streams = channel["parameters"].get("stream", {}).get("enum", [""])
     assert streams in ([""], [one.value for one in Stream])
     for stream in streams:
-        assert topics.parse(filled.replace("{stream}", stream)).device == device
+        said = filled.replace("{stream}", stream).replace("{job}", "j-1")
+        assert topics.parse(said).device == device
 
 
 def test_the_same_code_gives_the_same_bytes():

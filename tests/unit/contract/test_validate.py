@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.contract.samples import EXAMPLES, USAGE, bodies, json_values, records, values
 
-from ketang_contract import ack, state, validate
+from ketang_contract import ack, commands, state, validate
 from ketang_contract.batch import SCHEMA
 from ketang_contract.errors import NotYet, Refused
 from ketang_contract.records import BODIES, stream_of, to_json, to_line
@@ -18,6 +18,7 @@ DOCUMENTS = {
     "death": state.Death,
     "live": state.Live,
     "reported": state.Reported,
+    "answer": commands.Answer,
 }
 anything = st.binary(max_size=200) | json_values.map(json.dumps).map(str.encode)
 

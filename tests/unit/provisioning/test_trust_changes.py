@@ -375,3 +375,47 @@ def test_a_second_rotation_waits_for_the_first_unless_a_key_was_stolen(desk, cap
 def test_what_has_ended_is_left_out_of_the_next_version(desk):
     later = max(one.until_s for one in desk.held.keys) + 1
     assert trust_changes.renew(desk.held, later).keys == ()
+
+
+def add_key(desk, *more):
+    key = desk.folder / f"new-{len(list(desk.folder.glob('*.pub')))}.key"
+    assert main(["provision", "trust", "new-key", str(key), "--online"]) == 0
+    told = ["--public", key.with_suffix(".pub"), "--holder", "head", "--purpose", "config"]
+    return desk.change("add-key", *told, *more)
+
+
+def test_a_schools_key_is_named_with_its_scope_and_the_current_epoch(desk, capsys):
+    assert add_key(desk, "--scope", "s1") == 0
+    added = desk.drafted.keys[-1]
+    assert (added.scope, added.epoch, added.holder) == ("s1", 1, "head")
+    assert "head, s1," in capsys.readouterr().out
+    assert add_key(desk, "--scope", "S 1") == 2
+
+
+def test_an_epoch_is_new_to_the_whole_document_or_the_scopes_own(desk, capsys):
+    assert add_key(desk, "--epoch", "2") == 0
+    assert "epoch 2" in capsys.readouterr().out
+    held = desk.drafted
+    assert held.epoch_of(Purpose.CONFIG, ()) == 2
+    assert held.epoch_of(Purpose.FILING, ()) == 1
+    assert trust_changes.epoch_for(held, Purpose.CONFIG, "") == 2
+    assert trust_changes.epoch_for(held, Purpose.CONFIG, "", 1) == 1
+    assert trust_changes.epoch_for(held, Purpose.CONFIG, "s1") == 1
+    assert trust_changes.epoch_for(held, Purpose.CONFIG, "s1", 3) == 3
+    for scope, asked in (("s1", 2), ("", 0), ("", 2**31)):
+        with pytest.raises(BadInput, match="--epoch"):
+            trust_changes.epoch_for(held, Purpose.CONFIG, scope, asked)
+
+
+def test_a_key_that_ended_stays_while_it_alone_says_the_epoch(desk):
+    assert add_key(desk, "--epoch", "2", "--days", "1") == 0
+    later_s = NOW_S + 10 * DAY_S
+    renewed = trust_changes.renew(desk.drafted, later_s)
+    assert renewed.epoch_of(Purpose.CONFIG, ()) == 2
+    ended = renewed.keys[-1]
+    assert ended.epoch == 2
+    assert ended not in renewed.keys_for(Purpose.CONFIG, later_s)
+    others = tuple(
+        replace(one, epoch=2) if one.purpose is Purpose.CONFIG else one for one in renewed.keys
+    )
+    assert ended not in trust_changes.renew(replace(renewed, keys=others), later_s).keys

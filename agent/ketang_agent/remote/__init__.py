@@ -1,0 +1,1 @@
+"""What comes down: configuration, judged and tried, and taken back when it does harm."""

@@ -1,0 +1,76 @@
+"""What the trust document in force bears no longer: closed here, as devices have closed it.
+
+For a key that was revoked, or has ended: devices believe nothing it signed any more, and a rollout
+must not count on it.
+"""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from ketang_center.access.audit import Audit
+from ketang_center.registry.database import Registry
+from ketang_center.registry.tree import Tree
+from ketang_center.rollouts.filing_desk import closed, place_for, subject_of, trust_in
+from ketang_center.rollouts.filing_values import FilingState
+from ketang_center.rollouts.filings import Filings
+from ketang_contract.errors import Refused
+from ketang_contract.permit_judging import judge
+from ketang_contract.trust import Trust
+from ketang_provisioning.permits import TOOLS
+
+CENTER = "center"
+"""How the audit log names what nobody asked for."""
+_ENDED_ANYWAY = frozenset({"expired", "wrong_target"})
+
+
+def recheck_in(folder: Path, trust_file: Path, clock_ms: Callable[[], int]) -> int:
+    """Do ``recheck`` on the files of a centre's folder, on connections of its own.
+
+    Raises:
+        FilingRefused: ``no_trust``: the trust document cannot be read; nothing was closed.
+    """
+    trust = trust_in(trust_file)
+    with (
+        Filings(folder / "filings.db", clock_ms) as filings,
+        Registry(folder / "registry.db") as registry,
+        closing(Audit(folder / "audit.db")) as audit,
+    ):
+        return recheck(filings, registry.tree(), audit, trust, clock_ms())
+
+
+def recheck(filings: Filings, tree: Tree, audit: Audit, trust: Trust, now_ms: int) -> int:
+    """Close what a device would not believe any more; return how much it was."""
+    rows, count = filings.rows, 0
+    with rows.transaction():
+        for one in filings.approved():
+            if why := _no_more(one.envelope, tree, one.scope, "", trust, now_ms):
+                audit.note(now_ms, CENTER, "filing_withdrawn", subject_of(one), one.scope)
+                rows.put(closed(one, FilingState.WITHDRAWN, CENTER, now_ms, why))
+                count += 1
+        for grant in filings.all_grants():
+            if grant.withdrawn_ms:
+                continue
+            if _no_more(grant.envelope, tree, grant.school, grant.target, trust, now_ms):
+                what = f"{grant.target} {grant.digest[:12]}"
+                audit.note(now_ms, CENTER, "grant_withdrawn", what, grant.school)
+                rows.put(replace(grant, withdrawn_by=CENTER, withdrawn_ms=now_ms))
+                count += 1
+        if count:
+            rows.count_change()
+    return count
+
+
+def _no_more(envelope: str, tree: Tree, unit: str, target: str, trust: Trust, now_ms: int) -> str:
+    """Say why a document that was believed once is not any more; empty while it is.
+
+    What has ended by itself, or whose unit is gone from the tree, is left as it is.
+    """
+    if unit not in tree:
+        return ""
+    try:
+        judge(envelope.encode(), trust, place_for(tree, unit, target), now_ms // 1000, TOOLS)
+    except Refused as why:
+        return "" if why.reason in _ENDED_ANYWAY else why.reason
+    return ""

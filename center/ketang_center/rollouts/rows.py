@@ -1,0 +1,122 @@
+"""The file of the rollouts' book: tables, and one connection that several threads may share.
+
+A transaction is durable when it ends. What people read as history only grows.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+Cell = str | int | bytes | None
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS layer (
+  digest TEXT PRIMARY KEY, target TEXT NOT NULL, level TEXT NOT NULL, key_epoch INTEGER NOT NULL,
+  version INTEGER NOT NULL, release TEXT NOT NULL, undoes INTEGER, content TEXT NOT NULL,
+  issued_s INTEGER NOT NULL, expires_s INTEGER NOT NULL, envelope BLOB NOT NULL,
+  UNIQUE (target, key_epoch, version)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS release (
+  name TEXT PRIMARY KEY, layer TEXT NOT NULL REFERENCES layer (digest),
+  undo TEXT NOT NULL REFERENCES layer (digest), widens TEXT NOT NULL, holders TEXT NOT NULL,
+  admitted_by TEXT NOT NULL, admitted_ms INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS placed (
+  device TEXT PRIMARY KEY, key_epoch INTEGER NOT NULL, version INTEGER NOT NULL,
+  digest TEXT NOT NULL, path TEXT NOT NULL, least TEXT NOT NULL, expires_s INTEGER NOT NULL,
+  envelope BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS step (
+  unit TEXT, device TEXT, PRIMARY KEY (unit, device)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS step_by_device ON step (device);
+CREATE TABLE IF NOT EXISTS rollout (
+  no INTEGER PRIMARY KEY AUTOINCREMENT, release TEXT NOT NULL, layer TEXT NOT NULL,
+  target TEXT NOT NULL, what TEXT NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL,
+  rules TEXT NOT NULL, began_by TEXT NOT NULL, began_ms INTEGER NOT NULL,
+  approved_by TEXT NOT NULL, approved_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS rollout_by_target ON rollout (target, no);
+CREATE TABLE IF NOT EXISTS member (
+  rollout INTEGER, device TEXT, kind TEXT NOT NULL, school TEXT NOT NULL,
+  position INTEGER NOT NULL, grp INTEGER NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL,
+  attempt INTEGER NOT NULL, sent_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL,
+  excused INTEGER NOT NULL, hash TEXT NOT NULL, PRIMARY KEY (rollout, device)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS member_by_device ON member (device, rollout);
+CREATE INDEX IF NOT EXISTS member_by_state ON member (rollout, state);
+CREATE TABLE IF NOT EXISTS turn (
+  device TEXT, target TEXT, layer TEXT NOT NULL, PRIMARY KEY (device, target)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS turn_by_target ON turn (target, layer);
+CREATE TABLE IF NOT EXISTS ground (target TEXT PRIMARY KEY, layer TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS had (
+  device TEXT PRIMARY KEY, hash TEXT NOT NULL, stamp TEXT NOT NULL, attempt INTEGER NOT NULL,
+  sent_ms INTEGER NOT NULL, trust_version INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS report (
+  device TEXT PRIMARY KEY, body TEXT NOT NULL, at_ms INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS event (
+  no INTEGER PRIMARY KEY AUTOINCREMENT, at_ms INTEGER NOT NULL, rollout INTEGER NOT NULL,
+  who TEXT NOT NULL, what TEXT NOT NULL, detail TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS event_by_rollout ON event (rollout, no);
+CREATE TRIGGER IF NOT EXISTS event_keeps BEFORE UPDATE ON event
+  BEGIN SELECT raise(ABORT, 'history only grows'); END;
+CREATE TRIGGER IF NOT EXISTS event_stays BEFORE DELETE ON event
+  BEGIN SELECT raise(ABORT, 'history only grows'); END;
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+"""
+"""``turn``: the layer a device is to have of a target since its turn came. ``ground``: the one it
+has until then. ``had``: what it was sent last. ``step``: a placement's way, by unit."""
+
+
+class Rows:
+    """One connection behind one lock; any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, durable when it ends; joins the one that this thread has open."""
+        with self._lock:
+            if self._db.in_transaction:
+                yield
+                return
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def run(self, statement: str, *values: Cell) -> int:
+        """Run a statement of ours; return the number of the row it made, or of rows it touched."""
+        with self._lock:
+            done = self._db.execute(statement, values)
+            return int(done.lastrowid or 0) if statement.startswith("INSERT") else done.rowcount
+
+    def run_many(self, statement: str, rows: Iterable[Sequence[Cell]]) -> None:
+        """Run a statement of ours for each row."""
+        with self._lock:
+            self._db.executemany(statement, rows)
+
+    def table(self, query: str, *values: Cell) -> list[tuple[Any, ...]]:
+        """Return the rows of a query of ours."""
+        with self._lock:
+            return self._db.execute(query, values).fetchall()
+
+    def mark(self, name: str) -> int:
+        """Return a number that is kept under a name; 0 at first."""
+        (found,) = self.table("SELECT coalesce(max(value), 0) FROM meta WHERE key = ?", name)
+        return int(found[0])
+
+    def raise_mark(self, name: str) -> None:
+        """Make a number that is kept under a name grow."""
+        self.run("INSERT INTO meta VALUES (?, 1) ON CONFLICT DO UPDATE SET value = value + 1", name)

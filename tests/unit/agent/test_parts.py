@@ -1,0 +1,284 @@
+"""What a candidate names is brought before it is tried; who is to blame where that fails."""
+
+import json
+import sys
+from dataclasses import replace
+
+import pytest
+
+from ketang_agent import versions
+from ketang_agent.clock import Instant
+from ketang_agent.remote.machine import Works
+from ketang_agent.remote.parts import Bringing, Commands, Folders
+from ketang_contract.config import AgentChoice, Config, ModelChoice
+from ketang_models import registry
+
+SUM, DIGEST = "a" * 64, "b" * 64
+AGENT = AgentChoice(version="0.2.0", sha256=SUM)
+MODEL = ModelChoice(name="mtcnn", version="9.0.0", sha256=DIGEST)
+IN_FORCE = Config(download_kbps=64)
+WITH_AGENT, WITH_MODEL = replace(IN_FORCE, agent=AGENT), replace(IN_FORCE, model=MODEL)
+FETCHED_MODEL = {"fetched": "x", "digest": DIGEST}
+LATER_MS = 1_000_000
+
+
+class Child:
+    """A child that ends when the test says how."""
+
+    def __init__(self, words):
+        self.words, self.returncode, self.said, self.killed = words, None, b"", False
+
+    def ends(self, said, status=0):
+        self.said, self.returncode = json.dumps(said).encode(), status
+
+    def fails(self, why):
+        self.ends({"fetched": "", "why": why, "what": "of a test"}, 1)
+
+    def poll(self):
+        return self.returncode
+
+    def communicate(self):
+        return self.said, b""
+
+    def kill(self):
+        self.killed, self.returncode = True, -9
+
+
+class Bench:
+    """Bringing, the children it started, and a clock."""
+
+    def __init__(self, folder, *, watched=True, jitter=0.5):
+        self.folders = Folders(
+            identity=folder, data=folder / "data", versions=folder / "versions" if watched else None
+        )
+        (folder / "versions").mkdir()
+        self.children, self.ms = [], 0
+        commands = Commands(fetch=("fetch",), lay=("lay",), tidy=("tidy",))
+        self.parts = Bringing(
+            self.folders, frozenset({"0.1.0"}), lambda: jitter, commands, self.start
+        )
+
+    def start(self, words):
+        self.children.append(Child(list(words)))
+        return self.children[-1]
+
+    def step(self, candidate, in_force=IN_FORCE, *, passes_ms=0, floor_s=0):
+        self.ms += passes_ms
+        return self.parts.step(candidate, in_force, Instant(0, self.ms, "boot-1"), floor_s)
+
+    def lay(self):
+        (self.folders.versions / "0.2.0").mkdir()
+        versions.mark_laid(self.folders.versions / "0.2.0", "0.2.0", SUM)
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path)
+
+
+def test_a_candidate_that_names_nothing_new_asks_for_nothing(bench):
+    shipped = registry.shipped("mtcnn")
+    ours = ModelChoice(name="mtcnn", version=shipped.manifest.version, sha256=shipped.digest)
+    installed = AgentChoice(version="0.1.0", sha256=SUM)
+    assert bench.step(None) is Works.NOT_ASKED
+    assert bench.step(replace(IN_FORCE, usage_s=30)) is Works.NOT_ASKED
+    assert bench.step(replace(IN_FORCE, model=ours, agent=installed)) is Works.NOT_ASKED
+    assert bench.children == []
+
+
+def test_a_model_is_fetched_at_the_rate_in_force_and_must_be_the_one_that_was_named(bench):
+    assert bench.step(WITH_MODEL, floor_s=1_800_000_000) is Works.PENDING
+    [child] = bench.children
+    folder = str(bench.folders.identity)
+    assert child.words == [
+        *("fetch", folder, "model/mtcnn/9.0.0.zip", "--data", f"{folder}/data"),
+        *("--not-before", "1800000000", "--kbps", "64"),
+    ]
+    assert bench.step(WITH_MODEL) is Works.PENDING
+    child.ends(FETCHED_MODEL)
+    assert bench.step(WITH_MODEL) is Works.YES
+    assert bench.step(WITH_MODEL) is Works.YES
+    assert len(bench.children) == 1
+
+
+def test_a_model_by_that_name_with_another_content_is_refused(bench):
+    bench.step(WITH_MODEL)
+    bench.children[0].ends({**FETCHED_MODEL, "digest": "c" * 64})
+    assert bench.step(WITH_MODEL) is Works.NO
+    assert bench.parts.why == "other_model"
+
+
+def test_an_agent_is_fetched_then_laid_out(bench):
+    assert bench.step(WITH_AGENT) is Works.PENDING
+    assert bench.children[0].words[2] == "agent/ketang/0.2.0.zip"
+    bench.children[0].ends({"fetched": "/data/archive"})
+    bench.step(WITH_AGENT)
+    assert bench.step(WITH_AGENT) is Works.PENDING
+    folder = str(bench.folders.versions)
+    assert bench.children[1].words == ["lay", folder, "/data/archive", "0.2.0", SUM]
+    bench.lay()
+    bench.children[1].ends({"laid": folder})
+    assert bench.step(WITH_AGENT) is Works.YES
+
+
+def test_an_agent_that_is_laid_out_already_needs_no_child(bench):
+    bench.lay()
+    assert bench.step(WITH_AGENT) is Works.YES
+    assert bench.children == []
+
+
+def test_both_are_brought_one_after_the_other(bench):
+    both = replace(WITH_AGENT, model=MODEL)
+    bench.lay()
+    assert bench.step(both) is Works.PENDING
+    bench.children[0].ends(FETCHED_MODEL)
+    assert bench.step(both) is Works.PENDING
+    assert bench.step(both) is Works.YES
+    assert len(bench.children) == 1
+
+
+def test_without_a_watcher_another_agent_is_refused_at_once(tmp_path):
+    bench = Bench(tmp_path, watched=False)
+    assert bench.step(WITH_AGENT) is Works.NO
+    assert bench.parts.why == "not_watched"
+    assert bench.step(None, WITH_AGENT) is Works.NOT_ASKED
+    assert bench.children == []
+
+
+@pytest.mark.parametrize(
+    "why", ["unreachable", "expired", "forged", "root_not_named", "rolled_back", "no_room"]
+)
+def test_a_centre_that_does_not_answer_or_is_not_believed_blames_no_candidate(bench, why):
+    for number in range(20):
+        assert bench.step(WITH_MODEL, passes_ms=LATER_MS) is Works.PENDING
+        assert len(bench.children) == number + 1
+        bench.children[-1].fails(why)
+        assert bench.step(WITH_MODEL) is Works.PENDING
+    bench.step(WITH_MODEL, passes_ms=LATER_MS)
+    bench.children[-1].ends(FETCHED_MODEL)
+    assert bench.step(WITH_MODEL) is Works.YES
+
+
+@pytest.mark.parametrize(
+    "why", ["no_target", "wrong_content", "model_refused", "agent_too_old", "bad_target"]
+)
+def test_what_is_said_of_the_target_ends_the_candidate(bench, why):
+    bench.step(WITH_MODEL)
+    bench.children[0].fails(why)
+    assert bench.step(WITH_MODEL) is Works.NO
+    assert bench.step(WITH_MODEL, passes_ms=LATER_MS) is Works.NO
+    assert len(bench.children) == 1
+    assert bench.parts.why == why
+
+
+@pytest.mark.parametrize("why", ["bad_release", "does_not_fit", "does_not_run", "version_reused"])
+def test_an_archive_that_does_not_build_ends_the_candidate(bench, why):
+    bench.step(WITH_AGENT)
+    bench.children[0].ends({"fetched": "/data/archive"})
+    bench.step(WITH_AGENT)
+    bench.step(WITH_AGENT)
+    bench.children[1].ends({"laid": "", "why": why, "what": ""}, 1)
+    assert bench.step(WITH_AGENT) is Works.NO
+
+
+def test_who_asks_again_has_it_tried_again(bench):
+    bench.step(WITH_MODEL)
+    bench.children[0].fails("no_target")
+    assert bench.step(WITH_MODEL) is Works.NO
+    bench.step(None)
+    assert bench.step(WITH_MODEL) is Works.PENDING
+    assert len(bench.children) == 2
+
+
+def test_a_full_disk_is_borne_for_a_while_and_not_for_ever(bench):
+    told = []
+    for _ in range(5):
+        bench.step(WITH_MODEL, passes_ms=LATER_MS)
+        bench.children[-1].fails("failed")
+        told.append(bench.step(WITH_MODEL))
+    assert told == [*[Works.PENDING] * 4, Works.NO]
+
+
+def test_a_child_that_is_killed_counts_as_a_failure_of_this_device(bench):
+    bench.step(WITH_MODEL)
+    bench.step(WITH_MODEL, passes_ms=7 * 3_600_000)
+    assert bench.children[0].killed
+    assert bench.step(WITH_MODEL) is Works.PENDING
+    assert bench.parts.why == "failed"
+
+
+@pytest.mark.parametrize(("jitter", "waits_ms"), [(0.0, 0), (0.5, 10_000), (1.0, 20_000)])
+def test_what_failed_is_tried_again_at_a_moment_of_its_own(tmp_path, jitter, waits_ms):
+    bench = Bench(tmp_path, jitter=jitter)
+    bench.step(WITH_MODEL)
+    bench.children[0].fails("unreachable")
+    bench.step(WITH_MODEL)
+    if waits_ms:
+        bench.step(WITH_MODEL, passes_ms=waits_ms - 1)
+        assert len(bench.children) == 1
+    bench.step(WITH_MODEL, passes_ms=1)
+    assert len(bench.children) == 2
+
+
+def test_another_candidate_ends_the_child_of_the_one_before(bench):
+    bench.step(WITH_MODEL)
+    bench.step(WITH_AGENT)
+    assert bench.children[0].killed
+    bench.step(WITH_AGENT)
+    bench.step(WITH_AGENT)
+    assert bench.children[1].words[2] == "agent/ketang/0.2.0.zip"
+
+
+def test_what_is_in_force_and_was_lost_is_brought_again(bench):
+    assert bench.step(None, WITH_MODEL) is Works.NOT_ASKED
+    assert bench.children[0].words[2] == "model/mtcnn/9.0.0.zip"
+    bench.children[0].ends(FETCHED_MODEL)
+    bench.step(None, WITH_MODEL)
+    bench.step(None, WITH_MODEL, passes_ms=LATER_MS)
+    assert len(bench.children) == 1
+
+
+def test_what_is_in_force_and_lies_there_is_not_asked_for_again(bench):
+    (bench.folders.models / "mtcnn" / "9.0.0").mkdir(parents=True)
+    bench.lay()
+    bench.step(None, replace(WITH_MODEL, agent=AGENT))
+    assert bench.children == []
+
+
+def test_once_committed_all_but_it_and_the_one_before_are_let_go(bench):
+    bench.parts.committed(WITH_MODEL, WITH_AGENT)
+    bench.step(None)
+    [child] = bench.children
+    said = json.loads(child.words[1])
+    assert said["kept_models"] == [["mtcnn", "9.0.0", DIGEST]]
+    assert said["kept_versions"] == ["0.2.0"]
+    child.ends({})
+    bench.step(None)
+    assert not bench.parts.busy
+
+
+def test_the_end_of_the_agent_ends_the_child(bench):
+    bench.step(WITH_MODEL)
+    assert bench.parts.busy
+    bench.parts.end()
+    assert bench.children[0].killed
+    assert not bench.parts.busy
+
+
+def test_a_child_that_cannot_be_started_is_tried_again(tmp_path):
+    bench = Bench(tmp_path)
+    nothing = Commands(fetch=("/nowhere/at-all",))
+    bench.parts = Bringing(bench.folders, frozenset(), lambda: 1.0, nothing)
+    assert bench.step(WITH_MODEL) is Works.PENDING
+    assert bench.parts.why == "failed"
+
+
+def test_a_real_child_is_heard(tmp_path):
+    bench = Bench(tmp_path)
+    says = f"print('{json.dumps(FETCHED_MODEL)}')"
+    bench.parts = Bringing(
+        bench.folders, frozenset(), lambda: 1.0, Commands(fetch=(sys.executable, "-c", says))
+    )
+    assert bench.step(WITH_MODEL) is Works.PENDING
+    bench.parts._child.process.wait(60)
+    assert bench.step(WITH_MODEL) is Works.YES
