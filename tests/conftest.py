@@ -1,5 +1,6 @@
 """For every test: outside parts that may be missing, and free ports."""
 
+import faulthandler
 import os
 import random
 from collections.abc import Callable
@@ -39,6 +40,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.fail(why, pytrace=False)
         if why:
             pytest.skip(why)
+
+
+def pytest_runtest_teardown() -> None:
+    # An agent in a trial has its own process ended when it hangs; here that would be the next test.
+    faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture

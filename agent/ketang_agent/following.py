@@ -25,6 +25,8 @@ from ketang_contract.state import ConfigReport, ConfigState
 
 log = logging.getLogger("ketang.config")
 
+DOOR_MS = 300_000
+"""So long after its start even a device that rests outside hours can be told something."""
 BUSY_S = 0.2
 """How soon a candidate that is being judged or tried is looked at again."""
 _MEGABYTE = 1 << 20
@@ -62,6 +64,7 @@ class Following:
         self._applied: Config | None = None
         self._phase: Phase | None = None
         self._reported = ConfigReport()
+        self._began_ms = 0
         self.changes = False
         """Whether the agent is to end, so that another release of it goes on."""
 
@@ -77,6 +80,7 @@ class Following:
 
     def begin(self, now: Instant) -> None:
         """Take up what was in force, before anything is sampled or sent."""
+        self._began_ms = now.boottime_ms
         self._remote.begin(now)
         self._reported = self._remote.report
         self._carry_out(now)
@@ -138,8 +142,19 @@ class Following:
         return isinstance(filed, Yes) and isinstance(permits.camera(), Yes)
 
     def rests(self, now: Instant) -> bool:
-        """Whether this device must not be connected now."""
-        return self._parts.rests and not is_open(self._remote.applied, now)
+        """Whether this device must not be connected now.
+
+        There is always a door: a device that could never be told anything again would be lost. It
+        connects where it does not know the time, where its hours are none at all, while it tries
+        something, and for some minutes after its start.
+        """
+        said = self._remote.applied
+        if not self._parts.rests or now.time is TimeQuality.BAD or not said.hours:
+            return False
+        if self._remote.phase in {Phase.TRIAL, Phase.RETURNING}:
+            return False
+        started_ms = now.boottime_ms - self._began_ms
+        return started_ms >= DOOR_MS and not is_open(said, now)
 
     def end(self) -> None:
         """The agent is being stopped in order."""
@@ -201,16 +216,18 @@ class Following:
         )
 
     def _is_moment(self, now: Instant) -> bool:
-        said = self._remote.staged
+        said = self._remote.waiting
         if said is None:
             return False
-        if said.apply is Apply.BREAK and self._parts.sampling.untouched:
+        sampling = self._parts.sampling
+        if said.apply is Apply.BREAK and (sampling.untouched or not sampling.knows_use):
             return True
         if now.time is TimeQuality.BAD:
             return False
-        if said.apply is Apply.BREAK:
-            return said.breaks is not None and holds_at(said.breaks, now.wall_ms)
-        return said.apply is Apply.AFTER_HOURS and not (said.hours and is_open(said, now))
+        if said.apply is Apply.BREAK and said.breaks and holds_at(said.breaks, now.wall_ms):
+            return True
+        after_hours = not (said.hours and is_open(said, now))
+        return after_hours if said.apply is Apply.AFTER_HOURS else after_hours and bool(said.hours)
 
 
 _NOTHING_ASKED = Look(

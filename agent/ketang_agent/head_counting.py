@@ -39,11 +39,17 @@ class HeadCounting:
         _refuse_personal(asked, kind)
         self._plan = self._plan_of(Config())
         self._counting: Counting | None = None
+        self._model = asked.model if asked else ""
 
     @property
     def is_asked(self) -> bool:
         """Whether there is anything to count in."""
         return self._asked is not None
+
+    @property
+    def model(self) -> str:
+        """Name of the model that counts, and its version where a configuration chose it."""
+        return self._model
 
     @property
     def is_live(self) -> bool:
@@ -75,6 +81,10 @@ class HeadCounting:
     def use(self, said: Config) -> None:
         """Count as a configuration says from now on."""
         plan = self._plan_of(said)
+        if said.model is not None and self._asked is not None:
+            self._model = f"{said.model.name} {said.model.version}"
+        else:
+            self._model = self._asked.model if self._asked else ""
         if plan != self._plan:
             self.stop()
         self._plan = plan

@@ -43,6 +43,8 @@ class Parts:
     faults: tuple[Fault, ...]
     config: ConfigReport
     permits: PermitSigns
+    model: str
+    """What counts people, as the configuration in force has it."""
     window_ends_in_s: int
 
 
@@ -90,7 +92,7 @@ class Observer:
 
     def status(self, parts: Parts, now: Instant) -> Status:
         """Everything a person may want to know, at this moment."""
-        settings, asked = self._settings, self._settings.occupancy
+        settings = self._settings
         return Status(
             device=settings.device,
             center_id=settings.center_id,
@@ -107,7 +109,7 @@ class Observer:
             faults=parts.faults,
             camera=parts.camera,
             config=parts.config,
-            model=asked.model if asked else "",
+            model=parts.model,
             window_ends_in_s=parts.window_ends_in_s,
         )
 

@@ -73,6 +73,11 @@ class Sampling:
         return self._planned <= self._ran
 
     @property
+    def knows_use(self) -> bool:
+        """Whether it can be told at all if somebody uses the device."""
+        return USAGE in self._planned and USAGE not in self._hands.gatherer.not_applicable
+
+    @property
     def failing(self) -> frozenset[str]:
         """Collectors that are on and whose last sample failed."""
         return self._planned & set(self._hands.gatherer.failing)

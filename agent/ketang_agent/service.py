@@ -365,6 +365,7 @@ class Service:
             camera=self._heads.camera,
             config=self._following.report,
             permits=self._following.permit_signs(),
+            model=self._heads.model,
             faults=self._faults.standing,
             window_ends_in_s=self._recorder.window_ends_in_s(now),
         )

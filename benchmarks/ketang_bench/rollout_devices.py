@@ -155,6 +155,7 @@ class RolloutDevice:
             faults=(),
             config=self._remote.report,
             permits=self._following.permit_signs(),
+            model="",
             window_ends_in_s=0,
         )
         return self._observer.status(parts, now)

@@ -319,8 +319,10 @@ def holds_at(spans: Sequence[Span], wall_ms: int) -> bool:
 def from_json(said: Mapping[str, Any]) -> Config:
     """Read one that we wrote ourselves (``records.to_json``); nothing is validated.
 
+    A field that this release does not know is passed over: a later one, which was gone back from,
+    may have written it.
+
     Raises:
-        TypeError: it has an unknown field.
         ValueError: a value that no field of its kind has.
     """
     readers: Mapping[str, Callable[[Any], Any]] = {
@@ -333,7 +335,8 @@ def from_json(said: Mapping[str, Any]) -> Config:
         "model": lambda value: ModelChoice(**value),
         "agent": lambda value: AgentChoice(**value),
     }
-    return Config(**{name: readers.get(name, _same)(value) for name, value in said.items()})
+    known = {name: value for name, value in said.items() if name in DIRECTIONS}
+    return Config(**{name: readers.get(name, _same)(value) for name, value in known.items()})
 
 
 def _same(value: Any) -> Any:

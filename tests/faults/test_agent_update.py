@@ -208,7 +208,7 @@ def test_a_good_release_commits_and_an_order_for_the_old_one_goes_back(device):
         ("0.3.0", ConfigState.ROLLED_BACK, "agent_crashed"),
         ("0.4.0", ConfigState.ROLLED_BACK, "crashed"),
         ("0.5.0", ConfigState.INCONCLUSIVE, "not_connected"),
-        ("0.6.0", ConfigState.ROLLED_BACK, "crashed"),
+        ("0.6.0", ConfigState.ROLLED_BACK, "agent_silent"),
     ],
     ids=["does not import", "dies", "never connects", "hangs"],
 )

@@ -79,9 +79,17 @@ def test_a_layer_that_names_another_hash_than_was_published_ends_there(depot, fo
     assert bring(folders, other) == (Works.NO, "wrong_content")
 
 
-def test_a_release_that_nobody_published_ends_there(depot, folders):
+def test_a_release_that_nobody_has_published_yet_is_waited_for(depot, folders):
+    """The configuration came before the list; the list says nothing against it."""
     nobodys = Config(agent=AgentChoice(version="0.3.0", sha256="0" * 64))
-    assert bring(folders, nobodys) == (Works.NO, "no_target")
+    clock, parts = SystemClock(), Bringing(folders, frozenset(), lambda: 0.0)
+    deadline = time.monotonic() + PATIENCE_S
+    while not parts.why:
+        assert parts.step(nobodys, IN_FORCE, clock.now()) is Works.PENDING
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert (parts.why, parts.step(nobodys, IN_FORCE, clock.now())) == ("no_target", Works.PENDING)
+    parts.end()
 
 
 def test_a_release_that_does_not_run_here_ends_there(depot, folders, tmp_path):

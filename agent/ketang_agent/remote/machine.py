@@ -11,6 +11,17 @@ from ketang_contract.permits import Permit
 from ketang_contract.state import ConfigReport, ConfigState
 
 _SAYS_NOTHING = Config()
+COLLECTS_NOTHING = Config(
+    usage_s=0,
+    host_s=0,
+    network_s=0,
+    environment_s=0,
+    inventory_s=0,
+    security_s=0,
+    occupancy_s=0,
+    inference=False,
+)
+"""The last resort of an agent that crashes whatever it does: it can still be told another thing."""
 
 
 class Phase(StrEnum):

@@ -34,7 +34,6 @@ _MOST_TRIES = 5
 """Of what failed for a reason of this device's own, as a full disk."""
 _AGAINST = frozenset(
     {
-        "no_target",
         "bad_target",
         "wrong_content",
         "too_large",
@@ -242,6 +241,10 @@ class Bringing:
 
     def _tidy(self, kept: tuple[Config, ...], now: Instant) -> None:
         self._kept = None
+        # What is let go of is not here any more, even where it was brought by this process.
+        self._brought &= {choice for one in kept for choice in self._named(one)}
+        self._seen &= self._brought
+        self._fetched.clear()
         said = {
             "models": str(self._folders.models),
             "versions": str(self._folders.versions or ""),

@@ -51,6 +51,8 @@ class Child(Protocol):
 Start = Callable[[Sequence[str]], Child]
 _CHILD_MS = 60_000
 _AGAIN_MS = 60_000
+_KEEP_MS = 1_000
+_REFUSED_MS, _MOST_REFUSED_MS = 5_000, 600_000
 HANGS_S = 20.0
 """A main loop that does nothing for so long in a trial is ended: the next start counts it."""
 
@@ -100,6 +102,9 @@ class Remote:
         self._waiting = self._is_put_off = False
         self._not_before_ms = 0
         self._unkept = False
+        self._keep_at_ms = self._write_at_ms = self._refused_at_ms = 0
+        self._unwritten = b""
+        self._refusals = 0
         self.permits = PermitBook(self._folder / PERMITS)
         """Filings and grants that were judged, until each one's end."""
         self.told_again = False
@@ -181,6 +186,13 @@ class Remote:
         return one.config if one is not None and one.phase is Phase.STAGED else None
 
     @property
+    def waiting(self) -> Config | None:
+        """What may be tried in its moment: for the first time, or again."""
+        one = self._machine.candidate
+        waits = one is not None and one.phase in {Phase.STAGED, Phase.WAITING}
+        return one.config if one is not None and waits else None
+
+    @property
     def busy(self) -> bool:
         """Whether the next step is worth looking for soon."""
         judging = self._child is not None or (self._waiting and not self._is_put_off)
@@ -192,20 +204,33 @@ class Remote:
         if summed == self._judged_sum or (self._child and summed == self._child.raw_sum):
             self.told_again = True
             return
+        self._unwritten = raw
+        self._write_received(now)
+
+    def _write_received(self, now: Instant) -> None:
+        """Keep what came; a disk that takes nothing now is asked again, for it comes only once."""
+        raw, self._unwritten = self._unwritten, b""
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_private(self._folder / RECEIVED, raw)
         except OSError as problem:
-            log.warning("config.not_kept why=%s", problem)  # it comes again at the next birth
+            log.warning("config.not_kept why=%s", problem)
+            self._unwritten, self._write_at_ms = raw, now.boottime_ms + _AGAIN_MS
             return
-        self._waiting, self._is_put_off = True, False
-        self._not_before_ms = now.boottime_ms
+        # Whoever sends what is refused again and again is judged more and more seldom.
+        doubled_ms = _REFUSED_MS << min(self._refusals, 8) if self._refusals else 0
+        wait_ms = min(doubled_ms, _MOST_REFUSED_MS)
+        self._waiting, self._is_put_off = True, bool(wait_ms)
+        self._not_before_ms = max(self._refused_at_ms + wait_ms, now.boottime_ms)
         self._keep(trial.received(self._machine))
 
     def step(self, look: Look, now: Instant) -> None:
         """Do what can be done now; never blocks."""
         self._let_time_pass(now)
-        if self._unkept:
+        if self._unwritten and now.boottime_ms >= self._write_at_ms:
+            self._write_received(now)
+        if self._unkept and now.boottime_ms >= self._keep_at_ms:
+            self._keep_at_ms = now.boottime_ms + _KEEP_MS
             self._keep(self._machine)
         if self._child is not None:
             self._watch(self._child, now)
@@ -275,12 +300,17 @@ class Remote:
             return  # a trial has ended meanwhile: it is judged anew
         if raw_sum != child.raw_sum:
             return  # another bundle came before the child had read its own: that one is next
-        self._settle(verdict, child.raw_sum)
+        self._settle(verdict, child.raw_sum, now)
+        why = left.get("detail") or left.get("permits_dropped")
+        if why:
+            log.warning("config.judged hash=%.12s why=%s", verdict.hash, why)
 
-    def _settle(self, verdict: Verdict, raw_sum: str) -> None:
+    def _settle(self, verdict: Verdict, raw_sum: str, now: Instant) -> None:
         if verdict.reason:
             log.warning("config.refused hash=%.12s why=%s", verdict.hash, verdict.reason)
+            self._refusals, self._refused_at_ms = self._refusals + 1, now.boottime_ms
         else:
+            self._refusals = 0
             self.permits.replace(verdict.permits)
         # What was refused for its time, or for a key's, may be right the next time it comes.
         self._judged_sum = "" if verdict.reason else raw_sum

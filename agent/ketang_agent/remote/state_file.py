@@ -8,14 +8,24 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from contextlib import suppress
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ketang_agent.enrol.files import write_private
-from ketang_agent.remote.machine import Before, Candidate, Failed, Machine, Phase, Verdict, factory
+from ketang_agent.remote.machine import (
+    COLLECTS_NOTHING,
+    Before,
+    Candidate,
+    Failed,
+    Machine,
+    Phase,
+    Verdict,
+    factory,
+)
 from ketang_contract import config
-from ketang_contract.config import Config
+from ketang_contract.config import Config, narrowed
 from ketang_contract.layers import LayerAt
 from ketang_contract.permits import permit_from_json
 from ketang_contract.records import to_json
@@ -23,12 +33,18 @@ from ketang_contract.state import ConfigState
 
 log = logging.getLogger("ketang.config")
 
-NAME, EARLIER = "remote.json", "remote.earlier.json"
+NAME, EARLIER, HELD = "remote.json", "remote.earlier.json", "remote.held"
+"""The last says that something was accepted here once, whatever becomes of the others."""
 _SCHEMA = 1
 
 
 def read(folder: Path, base: Config) -> Machine:
-    """Read the machine; a damaged file is passed over for the one before it."""
+    """Read the machine; a damaged file is passed over for the one before it.
+
+    Where something had been accepted and none can be read, it is not known any more what that had
+    narrowed: then nothing is collected until something was judged again.
+    """
+    lost = False
     for name in (NAME, EARLIER):
         try:
             raw = (folder / name).read_bytes()
@@ -36,11 +52,15 @@ def read(folder: Path, base: Config) -> Machine:
             continue
         except OSError as problem:
             log.warning("config.unreadable file=%s why=%s", name, problem)
+            lost = True
             continue
         try:
             return _based(_machine(_checked(raw)), base)
         except (ValueError, KeyError, TypeError) as problem:
             log.warning("config.damaged file=%s why=%s", name, problem)
+            lost = True
+    if lost and (folder / HELD).exists():
+        return replace(factory(base), in_force=narrowed(base, COLLECTS_NOTHING))
     return factory(base)
 
 
@@ -60,9 +80,12 @@ def write(folder: Path, machine: Machine) -> None:
     current = folder / NAME
     if current.exists():
         earlier = folder / EARLIER
-        earlier.unlink(missing_ok=True)
-        earlier.hardlink_to(current)
+        with suppress(OSError):  # some file systems know no second name; then there is one file
+            earlier.unlink(missing_ok=True)
+            earlier.hardlink_to(current)
     write_private(current, json.dumps(summed, sort_keys=True).encode())
+    if machine.held and not (folder / HELD).exists():
+        write_private(folder / HELD, b"")
 
 
 def verdict_of(said: Mapping[str, Any]) -> Verdict:
@@ -143,12 +166,12 @@ def _machine(said: Mapping[str, Any]) -> Machine:
         attempt=said["attempt"],
         state=ConfigState(said["state"]),
         candidate=_candidate(said["candidate"]) if said["candidate"] else None,
-        failed=tuple(Failed(**one) for one in said["failed"]),
-        refused=Failed(**said["refused"]) if said["refused"] else None,
+        failed=tuple(Failed(**_known(Failed, one)) for one in said["failed"]),
+        refused=Failed(**_known(Failed, said["refused"])) if said["refused"] else None,
         trial_ms=said["trial_ms"],
         trust_version=said["trust_version"],
         before=_before(said["before"]) if said["before"] else None,
-        unproved=said["unproved"],
+        unproved=said.get("unproved", False),
         ended=said["ended"],
     )
 
@@ -156,7 +179,7 @@ def _machine(said: Mapping[str, Any]) -> Machine:
 def _candidate(said: Mapping[str, Any]) -> Candidate:
     return Candidate(
         **{
-            **said,
+            **_known(Candidate, said),
             "layers": _layers(said["layers"]),
             "config": config.from_json(said["config"]),
             "phase": Phase(said["phase"]),
@@ -168,11 +191,17 @@ def _candidate(said: Mapping[str, Any]) -> Candidate:
 def _before(said: Mapping[str, Any]) -> Before:
     return Before(
         **{
-            **said,
+            **_known(Before, said),
             "layers": _layers(said["layers"]),
             "in_force": config.from_json(said["in_force"]),
         }
     )
+
+
+def _known(kind: type[Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """Pass over what a later release may have written, before this one was gone back to."""
+    names = {one.name for one in fields(kind)}
+    return {name: value for name, value in said.items() if name in names}
 
 
 def _layers(said: list[dict[str, Any]]) -> tuple[LayerAt, ...]:

@@ -18,6 +18,7 @@ from dataclasses import replace
 
 from ketang_agent.clock import Instant
 from ketang_agent.remote.machine import (
+    COLLECTS_NOTHING,
     Before,
     Candidate,
     Failed,
@@ -27,7 +28,7 @@ from ketang_agent.remote.machine import (
     Verdict,
     Works,
 )
-from ketang_contract.config import Apply, Config, narrowed
+from ketang_contract.config import Apply, narrowed
 from ketang_contract.state import ConfigState
 
 TRIAL_MS = 40_000
@@ -42,17 +43,6 @@ MOST_CRASHES = 3
 MOST_ATTEMPTS = 5
 NETWORK_TRIALS = 2
 _REMEMBERED = 16
-COLLECTS_NOTHING = Config(
-    usage_s=0,
-    host_s=0,
-    network_s=0,
-    environment_s=0,
-    inventory_s=0,
-    security_s=0,
-    occupancy_s=0,
-    inference=False,
-)
-"""The last resort of an agent that crashes whatever it does: it can still be told another thing."""
 
 
 def received(machine: Machine) -> Machine:
@@ -159,7 +149,9 @@ def _judge_moment(machine: Machine, one: Candidate, look: Look, now: Instant) ->
 
 
 def _judge_wait(machine: Machine, one: Candidate, look: Look, now: Instant) -> Machine:
-    if look.connected and now.boottime_ms - one.since_ms >= AGAIN_MS:
+    at_once = one.config.apply in {None, Apply.NOW, Apply.BOOT}
+    due = look.connected and now.boottime_ms - one.since_ms >= AGAIN_MS
+    if due and (at_once or look.moment):
         return _try(machine, one, now, look.session, one.failing)
     return machine
 

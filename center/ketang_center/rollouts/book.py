@@ -163,6 +163,11 @@ class RolloutBook(DocumentBook):
             [(device, target, digest) for device in devices],
         )
 
+    def give_for_good(self, devices: Iterable[str], target: str, digest: str) -> None:
+        """The same outside a rollout: whoever is not connected gets it when he is back."""
+        self.rows.raise_mark(CHANGES)
+        self.give(devices, target, digest)
+
     def turns(self, device: str) -> dict[str, str]:
         """Return the layers a device is to have, by target: digests."""
         return dict(self.rows.table("SELECT target, layer FROM turn WHERE device = ?", device))

@@ -192,6 +192,8 @@ class Engine:
             live.put(after)
             if after.device not in live.unresolved:
                 self._catching_up.look_at([after.device])
+            for other in self._lives:  # one that was busy may be free for another release now
+                other.wakes |= other.is_pending(after.device)
 
     def _judge_silence(self, live: Live, hearing_ms: int, now_ms: int) -> None:
         changes: list[tuple[Live, Member]] = []
@@ -276,6 +278,8 @@ class Engine:
             book.put_members(members)
             book.put_had(one.had for one in ready)
             self._follow([(one.had.device, one.had.hash) for one in ready])
+        # Who has this layer now has not the one any more that he failed.
+        self._stuck.get(target, set()).difference_update(devices)
         for member in members:
             live.put(member)
         for one in ready:

@@ -142,6 +142,10 @@ class Office:
             if before is not None and before.state is RolloutState.FINISHED:
                 if before.what is What.RELEASE:
                     book.set_ground(before.target, before.layer)
+                else:
+                    # Who was off meanwhile still has what was taken back: the undo is his, too.
+                    away = book.members(before.no, "AND state = 'pending'")
+                    book.give_for_good([one.device for one in away], before.target, before.layer)
                 book.set_state(before.no, RolloutState.SUPERSEDED, release, now_ms)
                 book.note(now_ms, before.no, who, RolloutState.SUPERSEDED.value, release)
             state = RolloutState.AWAITING if one.widens else RolloutState.RUNNING

@@ -10,7 +10,9 @@ The rules, and what each is for:
 5. What speaks for nothing (inconclusive, an agent too old) counts neither way, and fills no group.
 
 So of a release that breaks three of ten devices, at most what is unresolved at once and the three
-failures that stop it are broken, whatever the three of ten have in common.
+failures that stop it are broken, be the three of ten spread evenly, of one kind or of one school.
+What only devices have in common that come on line after many have committed is met by as many as
+may be unresolved by then.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -61,9 +61,9 @@ class Tally:
         )
 
     def _sent_lately(self, now_ms: int) -> int:
-        while self._sent_ms and self._sent_ms[0] <= now_ms - _MINUTE_MS:
+        # A stamp of times to come, from before the clock was set back, must not stay for ever.
+        while self._sent_ms and not now_ms - _MINUTE_MS < self._sent_ms[0] <= now_ms:
             self._sent_ms.popleft()
-        # A clock that was set back must not let a minute begin anew.
         return len(self._sent_ms)
 
     def _strangers(self) -> int:

@@ -47,7 +47,7 @@ class Device:
         self.keeper = Keeper(folder / "spool", 8 << 20)
         assert self.keeper.open(at(0).wall_ms)
         self.sampling = SimpleNamespace(
-            applied=[], sampled=True, failing=frozenset(), untouched=False
+            applied=[], sampled=True, failing=frozenset(), untouched=False, knows_use=True
         )
         self.sampling.apply = lambda config, _now: self.sampling.applied.append(config)
         self.heads = SimpleNamespace(allowed=[], is_live=False)
@@ -329,3 +329,24 @@ def test_a_start_is_waited_for(device):
     device.step(5)
     assert device.state is ConfigState.TRIAL
     assert device.sampling.applied[-1].host_s == 30
+
+
+@pytest.mark.parametrize(
+    ("hours", "minutes", "time", "expected"),
+    [
+        (((0, 0, 1),), 10, TimeQuality.FREE, True),
+        (((0, 0, 1),), 1, TimeQuality.FREE, False),
+        (((0, 0, 1),), 10, TimeQuality.BAD, False),
+        ((), 10, TimeQuality.FREE, False),
+        (None, 10, TimeQuality.FREE, False),
+        (tuple((day, 0, 1440) for day in range(7)), 10, TimeQuality.FREE, False),
+    ],
+)
+def test_a_childs_device_rests_outside_hours_and_always_leaves_a_door(
+    device, hours, minutes, time, expected
+):
+    """One that never connected could never be told anything again."""
+    device.commits(Config(hours=hours))
+    device.following._parts = replace(device.following._parts, rests=True)
+    now = replace(at(minutes * 60), time=time)
+    assert device.following.rests(now) is expected

@@ -159,9 +159,7 @@ def test_a_centre_that_does_not_answer_or_is_not_believed_blames_no_candidate(be
     assert bench.step(WITH_MODEL) is Works.YES
 
 
-@pytest.mark.parametrize(
-    "why", ["no_target", "wrong_content", "model_refused", "agent_too_old", "bad_target"]
-)
+@pytest.mark.parametrize("why", ["wrong_content", "model_refused", "agent_too_old", "bad_target"])
 def test_what_is_said_of_the_target_ends_the_candidate(bench, why):
     bench.step(WITH_MODEL)
     bench.children[0].fails(why)
@@ -183,7 +181,7 @@ def test_an_archive_that_does_not_build_ends_the_candidate(bench, why):
 
 def test_who_asks_again_has_it_tried_again(bench):
     bench.step(WITH_MODEL)
-    bench.children[0].fails("no_target")
+    bench.children[0].fails("wrong_content")
     assert bench.step(WITH_MODEL) is Works.NO
     bench.step(None)
     assert bench.step(WITH_MODEL) is Works.PENDING
