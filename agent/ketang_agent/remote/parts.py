@@ -332,14 +332,9 @@ class Bringing:
 
 def _is_shipped(choice: ModelChoice) -> bool:
     # Only a device that is told of a model pays for this.
-    from ketang_models import registry  # noqa: PLC0415
-    from ketang_models.manifest import ModelRefused  # noqa: PLC0415
+    from ketang_agent.remote.model_store import Chosen, is_shipped  # noqa: PLC0415
 
-    try:
-        model = registry.shipped(choice.name)
-    except ModelRefused:
-        return False
-    return (model.manifest.version, model.digest) == (choice.version, choice.sha256)
+    return is_shipped(Chosen(choice.name, choice.version, choice.sha256))
 
 
 def _target(choice: Choice) -> str:

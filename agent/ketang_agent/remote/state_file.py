@@ -1,7 +1,7 @@
 """The machine on disk: one file, written whole, with the one before it beside it.
 
-What is lost with both is what was held: the device is then as from the factory, and takes what it
-is brought next, which still has to be signed, in time and no older than its placement allows.
+What is lost with both is what was held: the device then collects nothing, and takes what it is
+brought next, which still has to be signed, in time and no older than its placement allows.
 """
 
 import hashlib
