@@ -12,8 +12,8 @@ LOCK := constraints.txt
 PACKAGES := contract device_profiles models provisioning agent center cli benchmarks
 # Words for the program behind a target, e.g. make demo ARGS="--check --seconds 60"
 ARGS ?=
-# Tests wait more than they work: twice as many at once as there are cores.
-JOBS ?= $(shell echo $$((2 * $$(nproc))))
+# Tests wait more than they work: five at once for every two cores.
+JOBS ?= $(shell echo $$((5 * $$(nproc) / 2)))
 
 # An older pip applies the first to build requirements too, a newer one only the second.
 export PIP_CONSTRAINT := $(LOCK)
@@ -27,10 +27,15 @@ demo: $(VENV)/.ready-demo ## Start the demo: broker, centre, this machine's agen
 	@$(BIN)/ketang demo $(ARGS)
 
 test: $(VENV)/.ready-dev parts ## Run the tests; says first which outside parts are missing
-	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-soak: $(VENV)/.ready-dev ## Long search for losses, and every protection removed once (an hour)
-	KETANG_SEARCH=1 KETANG_SIMULATOR_RUNS=10000 $(BIN)/python -m pytest tests/simulator -m "soak or not soak" $(ARGS)
+soak: $(VENV)/.ready-dev ## Long searches, a hundred kills and bad configurations, all that is marked soak (hours)
+	KETANG_SEARCH=1 KETANG_SIMULATOR_RUNS=10000 $(BIN)/python -m pytest tests/simulator tests/simulator_rollouts \
+	  -m "soak or not soak" $(ARGS)
+	KETANG_ROLLOUT_KILLS=100 KETANG_BAD_CONFIG_RUNS=100 $(BIN)/python -m pytest \
+	  tests/faults/test_rollout_kills.py tests/faults/test_bad_config.py -m "soak or not soak" $(ARGS)
+	$(BIN)/python -m pytest -m soak --ignore tests/simulator --ignore tests/simulator_rollouts \
+	  --ignore tests/faults/test_bad_config.py $(ARGS)
 
 check: $(VENV)/.ready-dev ## Lint, format, types, import floors, generated files, project text (< 60 s)
 	$(BIN)/ruff check .

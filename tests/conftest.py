@@ -3,8 +3,9 @@
 import faulthandler
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import cycle
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -27,8 +28,27 @@ _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _PORTS = local_broker._PORTS[_WORKER :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
 local_broker._order = cycle(random.sample(_PORTS, len(_PORTS)))
 
+# What begins last decides when the last worker ends, so files of minutes begin; and one that waits
+# for processes goes by turns with one that works, so that no core is idle.
+_WAIT, _WORK = ("faults", "flow"), ("security", "web", "simulator", "simulator_rollouts", "unit")
+_HERE = Path(__file__).parent
+
 REQUIRE = "KETANG_REQUIRE_PARTS"
 """Set to 1, a missing part fails the tests that need it instead of skipping them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    files = list(dict.fromkeys(item.path for item in items))
+    turns = _turns(files, _WAIT) | _turns(files, _WORK)
+    items.sort(key=lambda item: turns.get(item.path, 0))
+
+
+def _turns(files: Sequence[Path], rooms: Sequence[str]) -> dict[Path, int]:
+    room = {one: one.relative_to(_HERE).parts[0] for one in files}
+    queue = sorted(
+        (one for one in files if room[one] in rooms), key=lambda one: rooms.index(room[one])
+    )
+    return {one: turn for turn, one in enumerate(queue)}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

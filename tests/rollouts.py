@@ -26,6 +26,7 @@ from ketang_contract.config import Config
 from ketang_contract.layers import LAYER_TYPE, PLACEMENT_TYPE, Layer, LayerAt
 from ketang_contract.releases import write
 from ketang_contract.state import Birth, ConfigReport, ConfigState, Death, Reported
+from ketang_contract.trust import read_accepted
 from tests.configs import Signers
 from tests.regions import UNITS, Region
 
@@ -69,6 +70,12 @@ class FakeDevice:
             if self.answer in {ConfigState.ROLLED_BACK, ConfigState.REJECTED}:
                 self.report = replace(self.report, failed=name)
         return self.reported()
+
+    def take_trust(self, desired: layers.Desired) -> None:
+        """Take over the newest trust document of a bundle, whatever else it brings."""
+        for raw in desired.trust:
+            version = max(self.report.trust_version, read_accepted(raw).version)
+            self.report = replace(self.report, trust_version=version)
 
     def reported(self) -> Reported:
         return Reported(
@@ -114,7 +121,7 @@ class Scene:
         self.schools = tuple(f"s{at}" for at in range(1, schools + 1))
         self.devices = {f"d{at}": FakeDevice(f"d{at}") for at in range(count)}
         self.published: list[tuple[str, bytes]] = []
-        self.failing = False
+        self.failing, self.taken = False, True
         self._stack = ExitStack()
         self._open()
         self._register()
@@ -199,7 +206,7 @@ class Scene:
                 self.inbox.hear(name, one.birth(), self.now_ms)
                 self.inbox.hear(name, one.reported(), self.now_ms)
 
-    def say(self, topic: str, payload: bytes) -> None:
+    def say(self, topic: str, payload: bytes):
         if self.failing:
             raise OSError("killed before the publish")
         device = topic.split("/")[3]
@@ -207,6 +214,7 @@ class Scene:
         said = self.devices[device].take(payload)
         if said is not None:
             self.inbox.hear(device, said, self.now_ms)
+        return lambda: self.taken
 
     def place(self, *names: str, **more) -> None:
         chosen = names or tuple(self.devices)

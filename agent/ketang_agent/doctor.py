@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ketang_agent import judged, power
 from ketang_agent.enrol.files import Place
 from ketang_agent.enrol.matters import matter
+from ketang_agent.hours import Hours
 from ketang_agent.settings import OccupancySettings, Settings
 from ketang_contract.errors import BadInput
 from ketang_profiles import profile
@@ -53,6 +55,21 @@ _DO_ABOUT = {
     "filing_expired": "have the model filed anew; until then it does not run",
     "grant_expired": "the school may grant the camera anew",
     "records_refused": "tell the centre's operator: agent and centre may be of different releases",
+}
+
+
+_DO_ABOUT_PERMITS = {
+    "expired": "have it renewed: the centre's page of filings",
+    "one_holder": "have the second holder sign it as well",
+    "ill_timed": "see the clock, here and where it was signed",
+    "bad_envelope": "agent and centre may be of different releases",
+    "bad_document": "agent and centre may be of different releases",
+}
+_HOURS = {
+    Hours.NOT_SET: "none are set: counted round the clock, and no after-hours shutdown",
+    Hours.OPEN: "set; now is within them",
+    Hours.CLOSED: "set; now is outside them, and neither use nor people are counted",
+    Hours.NEVER: "set, and leave no moment in a week: neither use nor people are ever counted",
 }
 
 
@@ -96,7 +113,9 @@ def examine(settings: Settings, now: datetime) -> list[Check]:
             )
         )
         return checks
-    return [*checks, *_told(status)]
+    checks += _told(status)
+    checks.append(_switching_off(power.as_owner_of(settings.data_dir), status["hours"]))
+    return checks
 
 
 def ask(settings: Settings) -> tuple[dict[str, Any] | None, str]:
@@ -230,7 +249,9 @@ def _told(status: dict[str, Any]) -> Iterator[Check]:
         used = f"{spool['used_bytes'] >> 10} of {spool['cap_bytes'] >> 10} KB"
         yield Check("records", Verdict.FINE, f"{waiting} wait for the centre; {used} used")
     yield _clock(status["time"])
-    yield _config(status["config"])
+    yield _config(status["config"], judged.from_json(status["judged"]))
+    yield from _permits(judged.from_json(status["judged"]))
+    yield Check("hours", Verdict.FINE, _HOURS.get(status["hours"], status["hours"]))
     for fault in status["faults"]:
         name = fault.replace("_", " ")
         yield Check("fault", Verdict.WRONG, name, _DO_ABOUT.get(fault, "see the log"))
@@ -246,7 +267,37 @@ def _clock(time: str) -> Check:
     return Check("clock", Verdict.UNKNOWN, "nobody keeps it right", _DO_ABOUT["clock_wrong"])
 
 
-def _config(said: dict[str, Any]) -> Check:
+def _permits(found: judged.Judged) -> Iterator[Check]:
+    """Say which filings and grants came and were not taken, with the device's own reason."""
+    for digest, reason in found.dropped:
+        line = f"{digest[:12]} was brought and not taken: {reason}"
+        to_do = _DO_ABOUT_PERMITS.get(reason, "have it signed anew: the centre's page of filings")
+        yield Check("filing or grant", Verdict.WRONG, line, to_do)
+
+
+def _switching_off(said: power.Power, hours: str) -> Check:
+    """Say whether an after-hours shutdown would be let; it matters where hours are set."""
+    name = "after-hours shutdown"
+    if said is power.Power.YES:
+        return Check(name, Verdict.FINE, "logind lets the agent's account switch this device off")
+    if said is power.Power.NO_LOGIND:
+        return Check(name, Verdict.FINE, "not on this device: no logind answers here")
+    if said is power.Power.UNKNOWN:
+        return Check(
+            name, Verdict.UNKNOWN, "logind was not asked", "run the doctor as root to see it"
+        )
+    if said is power.Power.BLOCKED:
+        to_do = "see which program blocks it: systemd-inhibit --list"
+        return Check(name, Verdict.UNKNOWN, "let, but a program blocks it now", to_do)
+    found = "logind does not let the agent's account switch this device off"
+    if hours == Hours.NOT_SET:
+        return Check(name, Verdict.FINE, f"{found}; no hours are set, so nobody can ask for it")
+    return Check(
+        name, Verdict.WRONG, found, "put 50-ketang.rules into /etc/polkit-1/rules.d (install guide)"
+    )
+
+
+def _config(said: dict[str, Any], left: judged.Judged) -> Check:
     """Say what became of the configuration that was brought last; a default is left out of it."""
     name, state = "configuration", said.get("state", "factory")
     running = said.get("running", "")[:12]
@@ -254,6 +305,7 @@ def _config(said: dict[str, Any]) -> Check:
         return Check(name, Verdict.FINE, "none was brought yet; the profile's own is in force")
     if state in {"rolled_back", "rejected"}:
         found = f"{said.get('desired', 'what was brought')[:12]}: {state}, {said.get('reason')}"
+        found += f" ({left.detail})" if left.detail else ""
         kept = f"; {running} is in force" if running else "; the profile's own is in force"
         return Check(name, Verdict.WRONG, found + kept, "tell whoever published it")
     if state == "committed":

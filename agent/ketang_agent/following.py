@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 from ketang_agent.clock import Instant
 from ketang_agent.head_counting import HeadCounting
+from ketang_agent.hours import is_open
 from ketang_agent.keeping import Keeper
 from ketang_agent.remote.machine import Look, Phase, Works
 from ketang_agent.remote.own_version import OwnVersion
 from ketang_agent.remote.parts import Bringing
 from ketang_agent.remote.permits import PermitSigns
 from ketang_agent.remote.remote import Remote
-from ketang_agent.sampling import Sampling, is_open
+from ketang_agent.sampling import Sampling
 from ketang_agent.uplink.link import Link
 from ketang_contract.config import Apply, Config, LogLevel, holds_at
 from ketang_contract.permits import Yes

@@ -9,7 +9,7 @@ from ketang_agent.inference.sources import SourceKind
 from ketang_agent.inference.switch import KillSwitch
 from ketang_agent.remote.machine import Works
 from ketang_agent.settings import OccupancySettings
-from ketang_contract.config import Config, ModelChoice
+from ketang_contract.config import Config, ModelChoice, counted_every_s
 from ketang_contract.errors import BadInput
 from ketang_contract.state import Camera
 from ketang_profiles.profile import Profile
@@ -76,7 +76,10 @@ class HeadCounting:
             return Works.NO
         scan_s = self._plan.scan_s if self._plan else 1
         enough = min(LOOKS_OF_A_TRIAL, 1 + WITHIN_A_TRIAL_S // scan_s)
-        return Works.YES if self._counting.looks >= enough else Works.PENDING
+        if self._counting.looks >= enough:
+            return Works.YES
+        # between windows there is nothing to look at until long after a trial ended
+        return Works.NOT_ASKED if self._counting.rests else Works.PENDING
 
     def use(self, said: Config) -> None:
         """Count as a configuration says from now on."""
@@ -128,6 +131,7 @@ class HeadCounting:
                 max(said.scan_s or 0, asked.scan_s),
                 folder=self._folder_of(said.model) if said.model else "",
                 least_pct=said.score_min_pct or 0,
+                every_s=counted_every_s(said.occupancy_s or 0),
             )
         except BadInput as problem:  # a clip that is gone must not end what is reported of use
             log.error("occupancy.not_counting why=%s", problem)  # noqa: TRY400  (a person's mistake)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ketang_agent.clock import Instant
 from ketang_agent.collectors.base import Gatherer, HostReading
 from ketang_agent.faults import Signs
+from ketang_agent.hours import standing
 from ketang_agent.keeping import Keeper
 from ketang_agent.local_page.ledger import Tally, tally
 from ketang_agent.remote.permits import PermitSigns
@@ -23,6 +24,7 @@ from ketang_agent.status import (
 )
 from ketang_agent.uplink.link import Link
 from ketang_agent.uplink.sender import Sender
+from ketang_contract.config import COUNTED_EVERY_S, Config, counted_every_s
 from ketang_contract.records import Fault
 from ketang_contract.state import Camera, ConfigReport
 
@@ -62,6 +64,8 @@ class Observer:
         self._refused_before = 0
         self.collectors = Collectors({}, ())
         self.host: HostReading | None = None
+        self.said = Config()
+        """What is in force."""
 
     def forget(self, sender: Sender) -> None:
         """A sender is replaced: what it was refused still counts."""
@@ -109,6 +113,7 @@ class Observer:
             faults=parts.faults,
             camera=parts.camera,
             config=parts.config,
+            hours=standing(self.said, now),
             model=parts.model,
             window_ends_in_s=parts.window_ends_in_s,
         )
@@ -139,8 +144,11 @@ class Observer:
         asked = self._settings.occupancy
         if asked is None:
             return ()
+        every_s = counted_every_s(self.said.occupancy_s or 0)
+        if every_s == COUNTED_EVERY_S[0]:  # in every window: then it is the looks that tell more
+            every_s = max(asked.scan_s, self.said.scan_s or 0)
         result = _COUNTING.get(parts.camera, Result.NOT_YET)
-        return (CollectorStatus(name="occupancy", interval_s=asked.scan_s, result=result, why=""),)
+        return (CollectorStatus(name="occupancy", interval_s=every_s, result=result, why=""),)
 
 
 def _used_bytes(keeper: Keeper) -> int:

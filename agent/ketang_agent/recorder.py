@@ -3,8 +3,12 @@
 The caller passes time in: ``add`` a reading when there is one, ``close_due`` often. A window leaves
 as soon as nothing can change it any more, which a look back at the last input may delay by up to
 four minutes. Inventory and security leave at once, when they changed and once a day.
+
+Use is told of hours alone: whenever a sample, a pause or the end of a sleep comes, what lies
+outside them is neither credited nor counted as time of the window.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -17,11 +21,13 @@ from ketang_agent.windows import (
     WINDOW_MS,
     Window,
     following,
+    in_hours,
     jump_ms,
     open_window,
     same_run,
     shifted,
 )
+from ketang_contract import config
 from ketang_contract.records import (
     Body,
     Category,
@@ -51,6 +57,7 @@ class _Draft:
     """A window that can still change."""
 
     window: Window
+    hours: Sequence[config.Span] | None = None
     states_ms: dict[State, int] = field(default_factory=dict)
     categories_ms: dict[Category, int] = field(default_factory=dict)
     source: IdleSource = IdleSource.NONE
@@ -65,10 +72,21 @@ class Recorder:
         self._subject = device_id
         self._session = Session()
         self._drafts: list[_Draft] = []
+        self._hours: Sequence[config.Span] | None = None
         self._last: Instant | None = None
         self._ready: list[Record] = []
         self._asleep_from_ms: int | None = None
         self._said: dict[type, tuple[Inventory | Security, int]] = {}
+
+    def keep_to(self, hours: Sequence[config.Span] | None, now: Instant) -> None:
+        """Tell of use within these hours from now on; None: at any time."""
+        if hours == self._hours:
+            return
+        if self._last is not None:
+            self._advance(now)
+        self._hours = hours
+        if self._drafts:  # what was counted under the hours before is told under them
+            self._begin_window(now)
 
     def add(self, reading: Reading, now: Instant) -> None:
         """Take one reading of this moment."""
@@ -143,7 +161,7 @@ class Recorder:
         """Bring the windows up to now, whatever the clocks did since the last call."""
         before, self._last = self._last, now
         if before is None:
-            self._drafts = [_Draft(open_window(now))]
+            self._drafts = [self._draft(open_window(now))]
             return
         if not same_run(before, now):
             self._restart(before, now)
@@ -152,7 +170,7 @@ class Recorder:
         jumped_ms = jump_ms(open_now.opened, now)
         clocks = shifted(before, now.boottime_ms) if jumped_ms else now
         for window in following(open_now, clocks, now.boottime_ms):
-            self._drafts.append(_Draft(window))
+            self._drafts.append(self._draft(window))
         slept_ms = min(now.suspended_ms - before.suspended_ms, now.boottime_ms - before.boottime_ms)
         if slept_ms >= _SLEPT_MS:
             self._notice_sleep(shifted(clocks, now.boottime_ms - slept_ms), now)
@@ -165,14 +183,20 @@ class Recorder:
         self._close_drafts(before.boottime_ms)
         self._asleep_from_ms = None
         self._said.clear()
-        self._drafts = [_Draft(open_window(now))]
+        self._drafts = [self._draft(open_window(now))]
 
     def _jump(self, moved_ms: int, now: Instant) -> None:
         """Start a new window rather than bend the open one."""
+        self._begin_window(now)
+        self._ready.append(self.event(EventName.CLOCK_JUMP, now, seconds=round(moved_ms / 1000)))
+
+    def _begin_window(self, now: Instant) -> None:
         draft = self._drafts[-1]
         draft.window = draft.window.cut(now.boottime_ms)
-        self._drafts.append(_Draft(open_window(now)))
-        self._ready.append(self.event(EventName.CLOCK_JUMP, now, seconds=round(moved_ms / 1000)))
+        self._drafts.append(self._draft(open_window(now)))
+
+    def _draft(self, window: Window) -> _Draft:
+        return _Draft(window, self._hours)
 
     def _notice_sleep(self, since: Instant, now: Instant) -> None:
         """The kernel counted a suspend; it may or may not have been announced."""
@@ -196,9 +220,11 @@ class Recorder:
     def _credit(self, spans: list[Span]) -> None:
         for span in spans:
             for draft in self._drafts:
-                shared_ms = draft.window.overlap_ms(span.from_ms, span.until_ms)
-                if shared_ms:
-                    _add_time(draft, span, shared_ms)
+                if not draft.window.overlap_ms(span.from_ms, span.until_ms):
+                    continue
+                for part in in_hours(draft.window, draft.hours):
+                    if shared_ms := part.overlap_ms(span.from_ms, span.until_ms):
+                        _add_time(draft, span, shared_ms)
 
     def _settled(self, draft: _Draft) -> bool:
         settled_ms = self._session.settled_ms
@@ -216,12 +242,19 @@ class Recorder:
         if window_s == 0:
             return
         if draft.states_ms:
-            body = usage_of(draft.states_ms, draft.categories_ms, draft.source, window_s)
-            self._ready.append(self._record(body, opened))
+            self._close_usage(draft)
         if draft.host:
             self._ready.append(self._record(host_of(draft.host, window_s), opened))
         if draft.network:
             self._ready.append(self._record(network_of(draft.network, window_s), opened))
+
+    def _close_usage(self, draft: _Draft) -> None:
+        """Tell of use; what lies outside hours at an end of the window is no time of it."""
+        parts = in_hours(draft.window, draft.hours)
+        whole = Window(parts[0].opened, parts[-1].ends_ms)
+        if whole.length_s:
+            body = usage_of(draft.states_ms, draft.categories_ms, draft.source, whole.length_s)
+            self._ready.append(self._record(body, whole.opened))
 
     def _say_if_new(self, body: Inventory | Security, now: Instant) -> None:
         said = self._said.get(type(body))

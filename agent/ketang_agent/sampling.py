@@ -5,25 +5,19 @@ from dataclasses import dataclass, replace
 
 from ketang_agent.clock import Instant
 from ketang_agent.collectors.base import Collector, Gatherer, HostReading, Reading, UsageReading
+from ketang_agent.hours import is_open
 from ketang_agent.observing import Observer
 from ketang_agent.recorder import Recorder
 from ketang_agent.scheduler import Job, Scheduler
 from ketang_agent.status import Collectors
-from ketang_contract.config import COLLECTORS, Config, holds_at
-from ketang_contract.records import Category, TimeQuality
+from ketang_contract.config import COLLECTORS, Config
+from ketang_contract.records import Category
 
 USAGE = "usage"
+_HOURS = "hours"
+_HOURS_S = 1
+"""How soon it is noticed that hours begin or end."""
 UNTOUCHED_S = 600
-
-
-def is_open(config: Config, now: Instant) -> bool:
-    """Tell whether use and heads may be counted now.
-
-    A device that does not know the time cannot tell, and counts nothing where hours are set.
-    """
-    if config.hours is None:
-        return True
-    return now.time is not TimeQuality.BAD and holds_at(config.hours, now.wall_ms)
 
 
 def intervals_of(config: Config) -> dict[str, int]:
@@ -86,12 +80,14 @@ class Sampling:
         """Do as a configuration says from now on; every collector that is on runs soon."""
         if self._collectors is None:
             self._collectors = self._make()
-        self._config = config
+        self._config = self._hands.observer.said = config
+        self._hands.recorder.keep_to(config.hours, now)
         self._told = frozenset(Category if config.categories is None else config.categories)
         self.categories.clear()
         self.categories.update(self._profile_categories | dict(config.foreground or ()))
         intervals_s, scheduler = intervals_of(config), self._hands.scheduler
         on = [one for one in self._collectors if one.name in intervals_s]
+        scheduler.cancel(_HOURS)
         for one in self._collectors:
             scheduler.cancel(one.name)
             if one not in on:
@@ -101,6 +97,17 @@ class Sampling:
         self._planned, self._ran = frozenset(one.name for one in on), set()
         self._hands.observer.collectors = Collectors(intervals_s, [one.name for one in on])
         if USAGE not in self._planned:
+            self._pause(now)
+        if USAGE in self._planned and config.hours is not None:
+            scheduler.every(_HOURS_S, self._hold_to_hours, name=_HOURS)
+
+    def _hold_to_hours(self, now: Instant) -> None:
+        """Begin and end with the hours what is told of use, and not with the next sample."""
+        if is_open(self._config, now) is not self._paused:
+            return
+        if self._paused:
+            self._hands.scheduler.run(USAGE)
+        else:
             self._pause(now)
 
     def _sampling(self, collector: Collector) -> Job:

@@ -25,7 +25,9 @@ from ketang_agent.platforms.linux_dbus import PowerSignals
 from ketang_agent.recorder import Recorder
 from ketang_agent.remote import own_version
 from ketang_agent.remote.commands_setup import Around, Commanded
-from ketang_agent.remote.parts import Bringing, Folders
+from ketang_agent.remote.machine import Works
+from ketang_agent.remote.parts import Bringing, Users
+from ketang_agent.remote.presence import Folders
 from ketang_agent.remote.remote import Remote
 from ketang_agent.sampling import Hands
 from ketang_agent.scheduler import Job, Scheduler
@@ -37,6 +39,7 @@ from ketang_agent.telling import Teller
 from ketang_agent.uplink.client import Connection
 from ketang_agent.uplink.link import Below, Link, Wire
 from ketang_agent.uplink.sender import Sender
+from ketang_contract.config import Config
 from ketang_contract.errors import BadInput
 from ketang_contract.records import EventName, Occupancy
 from ketang_profiles import profile
@@ -90,7 +93,12 @@ class Service:
         own = own_version.OwnVersion(folder, version)
         identity = settings.broker.certificate_file.parent
         folders = Folders(identity=identity, data=settings.data_dir, versions=folder)
-        bringing = Bringing(folders, own.here)
+        users = Users(
+            at_hand=lambda: remote.candidate,
+            model_fails=lambda: self._heads.works is Works.NO,
+            model_is_back=lambda: self._count_anew(remote.applied),
+        )
+        bringing = Bringing(folders, own.here, users=users)
         parts = Obeying(self._keeper, self._sampling, self._heads, self._say, own, bringing, rests)
         self._following = Following(remote, parts, settings.log_level)
         self._page = LocalPage(
@@ -295,6 +303,11 @@ class Service:
                 self._recorder.add(told, now)
             else:
                 self._say(told.name)
+
+    def _count_anew(self, said: Config) -> None:
+        """Begin with a model that was lost and is there again."""
+        self._heads.stop()
+        self._heads.use(said)
 
     def _close(self, now: Instant) -> None:
         self._keeper.keep(self._recorder.close_due(now), now.wall_ms)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ketang_agent.clock import Instant
 from ketang_agent.collectors.base import Gatherer
+from ketang_agent.hours import Hours
 from ketang_agent.spool.store import Spool
 from ketang_contract import records
 from ketang_contract.records import Fault, Stream, TimeQuality
@@ -91,6 +92,7 @@ class Status:
     faults: tuple[Fault, ...]
     camera: Camera
     config: ConfigReport
+    hours: Hours
     model: str
     window_ends_in_s: int
 

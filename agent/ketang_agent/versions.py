@@ -159,6 +159,15 @@ def is_laid(folder: Path, version: str, sha256: str | None = None) -> bool:
         return False
 
 
+def sum_of(folder: Path, version: str) -> str | None:
+    """Return the hash of the archive that a release was laid out from; None where none is there."""
+    try:
+        said = json.loads((home_of(folder, version) / _RELEASE).read_bytes())["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return said if isinstance(said, str) else None
+
+
 def mark_laid(home: Path, version: str, sha256: str) -> None:
     """Say in a release's folder what it is; the last thing before the folder gets its name.
 

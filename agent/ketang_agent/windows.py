@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ketang_agent.clock import Instant
+from ketang_contract import config
 
 WINDOW_MS = 300_000
+_MINUTE_MS = 60_000
 JUMP_MS = 2_000
 """The wall clock moved against the boot clock by more than this: a jump, no rounding."""
 MAX_GAP_WINDOWS = 288
@@ -67,6 +69,33 @@ def following(window: Window, clocks: Instant, until_ms: int) -> Iterator[Window
         yield window
     if window.ends_ms <= until_ms:
         yield open_window(shifted(clocks, until_ms))
+
+
+def is_counted(window: Window, every_s: int) -> bool:
+    """Tell whether people are counted in a window, where that is done in one of every ``every_s``.
+
+    Its middle decides: a correction of the clock by a second must not make it another window.
+    """
+    middle_ms = window.opened.wall_ms + (window.ends_ms - window.opened.boottime_ms) // 2
+    return middle_ms % (every_s * 1000) < WINDOW_MS
+
+
+def in_hours(window: Window, hours: Sequence[config.Span] | None) -> list[Window]:
+    """Return the parts of a window that lie in hours, in order; all of it where none are set."""
+    if hours is None:
+        return [window]
+    parts: list[Window] = []
+    at = window.opened
+    while at.boottime_ms < window.ends_ms:
+        left_ms = _MINUTE_MS - at.wall_ms % _MINUTE_MS
+        until_ms = min(window.ends_ms, at.boottime_ms + left_ms)
+        if config.holds_at(hours, at.wall_ms):
+            if parts and parts[-1].ends_ms == at.boottime_ms:
+                parts[-1] = replace(parts[-1], ends_ms=until_ms)
+            else:
+                parts.append(Window(at, until_ms))
+        at = shifted(at, until_ms)
+    return parts
 
 
 def jump_ms(before: Instant, now: Instant) -> int:

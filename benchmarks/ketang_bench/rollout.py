@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ketang_agent.remote import judging
+from ketang_agent.remote import exchange
 from ketang_bench.region import DidNotHappen, python, running, wait_until
 from ketang_bench.report import Result
 from ketang_bench.rollout_region import RELEASE, RolloutRegion, device_name
@@ -156,14 +156,14 @@ def _child_s(region: RolloutRegion) -> float:
     bundle = _received(region)
     took = []
     for _ in range(_CHILDREN):
-        (folder / judging.RECEIVED).write_bytes(bundle)
+        (folder / exchange.RECEIVED).write_bytes(bundle)
         began_s = time.monotonic()
         words = [sys.executable, "-m", "ketang_agent.remote.judging", str(folder), str(device)]
         done = subprocess.run(words, check=False, capture_output=True)
         took.append(time.monotonic() - began_s)
         if done.returncode != 0:
             raise DidNotHappen(f"a child that judges: {done.stdout!r}")
-    if json.loads((folder / judging.JUDGED).read_bytes())["reason"]:
+    if json.loads((folder / exchange.JUDGED).read_bytes())["reason"]:
         raise DidNotHappen("a bundle that passes twice")
     return statistics.median(took)
 

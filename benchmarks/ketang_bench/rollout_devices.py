@@ -27,9 +27,10 @@ from ketang_agent.inference.switch import KillSwitch
 from ketang_agent.keeping import Keeper
 from ketang_agent.observing import Observer, Parts
 from ketang_agent.recorder import Recorder
-from ketang_agent.remote import judging
+from ketang_agent.remote import exchange, judging
 from ketang_agent.remote.own_version import OwnVersion
-from ketang_agent.remote.parts import Bringing, Folders
+from ketang_agent.remote.parts import Bringing
+from ketang_agent.remote.presence import Folders
 from ketang_agent.remote.remote import Child, Remote, Who
 from ketang_agent.sampling import Hands, Sampling
 from ketang_agent.scheduler import Scheduler
@@ -75,7 +76,7 @@ def judge_here(words: Sequence[str]) -> Child:
     """Judge in this process what a child would: the same function over the same files."""
     folder, place = Path(words[-2]), Place(Path(words[-1]))
     said = judging.judge_folder(folder, place)
-    write_private(folder / judging.JUDGED, json.dumps(said).encode())
+    write_private(folder / exchange.JUDGED, json.dumps(said).encode())
     return _Judged()
 
 

@@ -3,15 +3,15 @@
 Several processes write: the command line adds jobs while the centre serves.
 """
 
-import sqlite3
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import json
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
+from ketang_center.rows_file import RowsFile, Shape
 from ketang_contract.commands import LASTS_MOST_S, What
 from ketang_contract.errors import BadInput
 
@@ -19,19 +19,25 @@ MOST_A_MINUTE = 6
 """Jobs of one device that may be asked for in a minute."""
 _MINUTE_MS = 60_000
 _KEPT_MS = 180 * 24 * 3_600_000
-_SCHEMA = """
+_TABLES = """
 CREATE TABLE IF NOT EXISTS job (
   job TEXT PRIMARY KEY, device TEXT NOT NULL, what TEXT NOT NULL, who TEXT NOT NULL,
   unit TEXT NOT NULL, countdown_s INTEGER, asked_ms INTEGER NOT NULL, state TEXT NOT NULL,
   reason TEXT NOT NULL DEFAULT '', result TEXT NOT NULL DEFAULT '',
   expires_ms INTEGER NOT NULL DEFAULT 0, said_ms INTEGER NOT NULL DEFAULT 0,
-  changed_ms INTEGER NOT NULL, envelope BLOB) WITHOUT ROWID;
+  changed_ms INTEGER NOT NULL, envelope BLOB, request TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS job_by_state ON job (state, asked_ms);
 CREATE INDEX IF NOT EXISTS job_of_device ON job (device, asked_ms);
+CREATE INDEX IF NOT EXISTS job_of_request ON job (request);
 """
+_WITH_REQUESTS = """
+ALTER TABLE job ADD COLUMN request TEXT NOT NULL DEFAULT '';
+UPDATE job SET request = job;
+"""
+_SHAPE = Shape(_TABLES, (_WITH_REQUESTS,))
 _FIELDS = (
     "job, device, what, who, unit, countdown_s, asked_ms, state, reason, result, expires_ms,"
-    " said_ms, changed_ms, envelope"
+    " said_ms, changed_ms, envelope, request"
 )
 
 
@@ -63,7 +69,8 @@ OPEN = (
 class Job:
     """One thing asked of one device. Times are UTC ms; ``expires_ms`` 0: not sent yet.
 
-    ``result`` is the answer's own JSON, or empty.
+    ``result`` is the answer's own JSON, or empty. ``request``: what was asked for at one time, of
+    however many devices, has one.
     """
 
     job: str
@@ -80,23 +87,34 @@ class Job:
     said_ms: int = 0
     changed_ms: int = 0
     envelope: bytes | None = None
+    request: str = ""
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more is to come."""
         return self.state not in OPEN
 
+    def stands_in_the_way(self, now_ms: int) -> bool:
+        """Tell whether the same cannot be asked again yet."""
+        return not self.is_over and now_ms - self.asked_ms < 3 * LASTS_MOST_S * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked for at one time, and of how many devices. ``asked_ms``: UTC."""
+
+    name: str
+    what: What
+    who: str
+    asked_ms: int
+    devices: int
+
 
 class Jobs:
     """The file. Any thread; one at a time."""
 
     def __init__(self, path: Path) -> None:
-        self._lock = threading.RLock()
-        path.touch(mode=0o600)
-        self._db = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.executescript(_SCHEMA)
+        self._file = RowsFile(path, _SHAPE)
 
     def __enter__(self) -> Self:
         """Give the open file."""
@@ -108,29 +126,25 @@ class Jobs:
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            self._db.close()
+        self._file.close()
 
-    def add(self, job: Job) -> None:
-        """Add a job that is to be sent.
+    def add(self, jobs: Sequence[Job], note: Callable[[], None] = lambda: None) -> None:
+        """Add jobs that are to be sent: all of them or, where one may not be, none.
+
+        Args:
+            jobs: for a device each.
+            note: called when all of them may be added and none is: what cannot be noted is not
+                asked, and what is asked was noted before.
 
         Raises:
-            BadInput: the device was asked too often just now, or for the same thing already.
+            BadInput: a device was asked too often just now, or for the same thing already.
         """
         with self.transaction():
-            of_late = self._all(
-                "device = ? AND asked_ms > ?", job.device, job.asked_ms - _MINUTE_MS
-            )
-            if len(of_late) >= MOST_A_MINUTE:
-                raise BadInput(
-                    f"{job.device}: was asked {len(of_late)} times in a minute; wait a little"
-                )
-            for one in self._all("device = ? AND what = ?", job.device, job.what):
-                if not one.is_over and job.asked_ms - one.asked_ms < 3 * LASTS_MOST_S * 1000:
-                    raise BadInput(
-                        f"{job.device}: job {one.job} asks for the same and is not over yet"
-                    )
-            self._write(job)
+            for job in jobs:
+                self._require_room(job)
+            for job in jobs:
+                self._write(job)
+            note()
 
     def put(self, job: Job) -> None:
         """Keep what became of a job; durable when this returns."""
@@ -156,43 +170,59 @@ class Jobs:
             f"device IN ({marks}) ORDER BY asked_ms DESC, job LIMIT ?", *devices, limit
         )
 
+    def of_request(self, request: str) -> list[Job]:
+        """Return what was asked for at one time, device by device."""
+        return self._rows("request = ? ORDER BY unit, device", request)
+
+    def requests(self, units: Collection[str], limit: int, skip: int = 0) -> list[Request]:
+        """Return what was asked for of devices in these units, the latest first."""
+        rows = self._file.table(
+            "SELECT request, min(what), min(who), min(asked_ms), count(*) FROM job"
+            " WHERE unit IN (SELECT value FROM json_each(?))"
+            " GROUP BY request ORDER BY min(asked_ms) DESC, request LIMIT ? OFFSET ?",
+            json.dumps(sorted(units)),
+            limit,
+            skip,
+        )
+        return [Request(name, What(what), who, at_ms, n) for name, what, who, at_ms, n in rows]
+
     def forget(self, now_ms: int) -> list[str]:
         """Take jobs away that are half a year old; return their names."""
         with self.transaction():
             old = [one.job for one in self._all("asked_ms < ?", now_ms - _KEPT_MS)]
-            self._db.executemany("DELETE FROM job WHERE job = ?", [(one,) for one in old])
+            self._file.run_many("DELETE FROM job WHERE job = ?", [(one,) for one in old])
         return old
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> AbstractContextManager[None]:
         """All of it, or nothing."""
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        return self._file.transaction()
+
+    def _require_room(self, job: Job) -> None:
+        of_late = self._all("device = ? AND asked_ms > ?", job.device, job.asked_ms - _MINUTE_MS)
+        if len(of_late) >= MOST_A_MINUTE:
+            raise BadInput(
+                f"{job.device}: was asked {len(of_late)} times in a minute; wait a little"
+            )
+        for one in self._all("device = ? AND what = ?", job.device, job.what):
+            if one.stands_in_the_way(job.asked_ms):
+                raise BadInput(f"{job.device}: job {one.job} asks for the same and is not over yet")
 
     def _write(self, job: Job) -> None:
         values = [getattr(job, name) for name in _FIELDS.split(", ")]
         marks = ", ".join("?" * len(values))
-        self._db.execute(
+        self._file.run(
             f"INSERT OR REPLACE INTO job ({_FIELDS}) VALUES ({marks})",  # nosec B608  # noqa: S608  (names of ours)
-            values,
+            *values,
         )
 
     def _all(self, where: str, *values: str | int) -> list[Job]:
         return self._rows(f"{where} ORDER BY asked_ms, job", *values)
 
     def _rows(self, where: str, *values: str | int) -> list[Job]:
-        with self._lock:
-            rows = self._db.execute(
-                f"SELECT {_FIELDS} FROM job WHERE {where}",  # nosec B608  # noqa: S608  (names of ours)
-                values,
-            ).fetchall()
+        rows = self._file.table(
+            f"SELECT {_FIELDS} FROM job WHERE {where}",  # nosec B608  # noqa: S608  (names of ours)
+            *values,
+        )
         return [_job(dict(zip(_FIELDS.split(", "), row, strict=True))) for row in rows]
 
 

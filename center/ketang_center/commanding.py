@@ -43,6 +43,8 @@ log = logging.getLogger("ketang.commanding")
 
 FOLDER, KEY, FILE = "diagnostics", "command.key", "commands.db"
 COUNTDOWN_S = 120
+TELL_OF_USE = frozenset({"cancelled", "in_use"})
+"""Why a device stayed on that tells whether somebody used it: the school's own (PRIVACY rule 7)."""
 MOST_DEVICES = 2_000
 """One request may name; an idle list of a county fits."""
 _A_ROUND = 20
@@ -58,31 +60,34 @@ _RANK = {state: rank for rank, state in enumerate(OPEN)}
 class Wish:
     """What is asked of each of some devices: ``units`` names the school of each.
 
-    ``by`` is who asks, as the audit log and people in the room read it.
+    ``by`` is who asks, as people in the room read it, and the audit log too unless that has
+    another name for him (``logged_as``). ``logged_with`` stands behind each entry there.
     """
 
     what: What
     by: str
     units: dict[str, str]
     countdown_s: int | None = None
+    logged_as: str = ""
+    logged_with: str = ""
 
 
 def ask(jobs: Jobs, audit: Audit, wish: Wish, now_ms: int) -> list[Job]:
     """Ask for something; the running centre sends it within a second.
 
+    Every device's is in the audit log before it can be sent.
+
     Returns:
         a job for each device, in the order of ``units``.
 
     Raises:
-        BadInput: no such countdown, too many devices, or one was asked too often; of several
-            devices, those before it are asked.
+        BadInput: no such countdown, too many devices, or one was asked too often; nobody is asked.
     """
     if not 1 <= len(wish.units) <= MOST_DEVICES:
         raise BadInput(f"{len(wish.units)} devices; accepted: 1 to {MOST_DEVICES}")
-    countdown_s = _countdown_s(wish)
-    made = []
-    for device, unit in wish.units.items():
-        job = Job(
+    countdown_s, request = _countdown_s(wish), new_store_id()
+    made = [
+        Job(
             job=new_store_id(),
             device=device,
             what=wish.what,
@@ -92,11 +97,15 @@ def ask(jobs: Jobs, audit: Audit, wish: Wish, now_ms: int) -> list[Job]:
             asked_ms=now_ms,
             state=JobState.ASKED,
             changed_ms=now_ms,
+            request=request,
         )
+        for device, unit in wish.units.items()
+    ]
+    for job in made:
         _command(job, now_ms)  # what could not be sent is not kept
-        jobs.add(job)
-        audit.note(now_ms, wish.by, "command_asked", f"{device} {wish.what} {job.job}", unit)
-        made.append(job)
+    who, more = wish.logged_as or wish.by, wish.logged_with
+    subjects = [(f"{one.device} {one.what} {one.job} {more}".rstrip(), one.unit) for one in made]
+    jobs.add(made, lambda: audit.note_all(now_ms, who, "command_asked", subjects))
     return made
 
 
@@ -183,14 +192,16 @@ class Commanding:
         if archive and held.what is not What.DIAGNOSTICS:
             raise Refused("bad_document", "an archive nobody asked for")
         state = JobState(answer.state.value)
-        if held.is_over or _RANK.get(state, len(_RANK)) <= _RANK[held.state]:
+        result = to_line(answer.result).decode() if answer.result is not None else held.result
+        # Of a countdown it may be told later that a desktop shows it.
+        is_more = state is held.state is JobState.RUNNING and result != held.result
+        if held.is_over or not (is_more or _RANK.get(state, len(_RANK)) > _RANK[held.state]):
             return
         sent_twice = answer.state is State.REFUSED and answer.reason == "used"
         if sent_twice and held.state is not JobState.SENT:
             return  # what the first one led to is known
         if archive:
             self._keep_archive(job, archive)
-        result = to_line(answer.result).decode() if answer.result is not None else held.result
         changed = replace(held, reason=answer.reason, result=result)
         if state in OPEN:
             self._jobs.put(replace(changed, state=state, changed_ms=now_ms))
@@ -219,7 +230,8 @@ class Commanding:
             self._say(topics.of(job.device, f"{topics.COMMAND}/{job.job}"), job.envelope)
 
     def _end(self, job: Job, state: JobState, reason: str, now_ms: int) -> None:
-        what = f"{job.device} {job.what} {job.job} {state.value} {reason}".strip()
+        told = "" if job.what is What.SHUT_DOWN and reason in TELL_OF_USE else reason
+        what = f"{job.device} {job.what} {job.job} {state.value} {told}".strip()
         self._audit.note(now_ms, f"device:{job.device}", "command_ended", what, job.unit)
         self._jobs.put(replace(job, state=state, reason=reason, changed_ms=now_ms))
 
@@ -251,10 +263,15 @@ def commanding_of(
         BadInput: the key cannot be read.
     """
     key = kit_key.with_name(KEY)
-    if not key.exists():
+    if not has_key(kit_key):
         log.warning("command.no_key file=%s devices cannot be asked for anything", key)
         return None
     return Commanding(jobs, audit, load_private(key, None), data_dir, say)
+
+
+def has_key(kit_key: Path) -> bool:
+    """Tell whether this centre can ask devices; its command key lies beside the other one."""
+    return kit_key.with_name(KEY).exists()
 
 
 def archive_of(data_dir: Path, job: str) -> Path:
@@ -320,5 +337,7 @@ def _command(job: Job, now_ms: int) -> Command:
     try:
         validate.signed(Command, payload(command))
     except Refused as why:
-        raise BadInput(f"{job.device}: cannot be asked by {job.who!r}: {why}") from None
+        raise BadInput(
+            f"{job.device}: cannot be asked by {job.who!r}, which no device would show: {why}"
+        ) from None
     return command

@@ -1,7 +1,8 @@
 """A centre that was put back from a backup: what it forgot comes back before it hears a device.
 
-Revocations, uses of codes and certificates come from the folder off the machine; records come from
-the devices, which are told of a new epoch (ADR 7).
+Revocations, withdrawals, uses of codes and certificates come from the folder off the machine;
+records come from the devices, which are told of a new epoch (ADR 7). What would go on by itself
+from where the backup left it stops (``restored_books``).
 """
 
 import logging
@@ -10,10 +11,13 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+from ketang_center import restored_books
 from ketang_center.enrolment.book import Book
-from ketang_center.enrolment.merging import PUT_BACK
+from ketang_center.enrolment.merging import CAME, PUT_BACK, STOPPED
 from ketang_center.enrolment.offsite import Offsite
+from ketang_center.restored_books import Stopped
 from ketang_center.settings import Settings
 from ketang_center.store.sqlite import Store
 from ketang_contract.errors import BadInput, KetangError
@@ -27,10 +31,11 @@ _PATIENCE_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What came back: lines of the enrolment journal; and the epoch that devices now meet."""
+    """What came back, lines of the enrolment journal; the epoch that devices meet; what stopped."""
 
     lines: int
     epoch: int
+    stopped: Stopped
 
 
 def offsite_of(settings: Settings) -> Offsite | None:
@@ -83,7 +88,8 @@ def bring_back(settings: Settings, now_s: int) -> Restored:
     """
     offsite = offsite_of(settings)
     if offsite is None:
-        return Restored(0, _begin_epoch(settings, now_s))
+        epoch = _begin_epoch(settings, now_s)
+        return Restored(0, epoch, restored_books.stop(settings.data_dir, now_s * 1000))
     with Book(settings.data_dir / "enrolment.db") as book:
         try:
             offsite.ahead(book.rows)  # a folder that is away costs no resend
@@ -91,8 +97,24 @@ def bring_back(settings: Settings, now_s: int) -> Restored:
             lines = offsite.bring_back(book.rows)
         except OSError as problem:
             raise BadInput(f"offsite: cannot be read: {problem}; mount it first") from None
+        stopped = restored_books.stop(settings.data_dir, now_s * 1000)
         book.rows.set_mark(PUT_BACK, 0)
-    return Restored(lines, epoch)
+    return Restored(lines, epoch, stopped)
+
+
+def stop_what_is_old(book: Book, folder: Path, now_ms: int) -> bool:
+    """Stop at once what the centre, while it serves, finds to be as a backup left it.
+
+    The rest of the restore comes with its next start.
+
+    Returns:
+        whether anything came back since the last call.
+    """
+    if book.rows.mark(PUT_BACK) != CAME:
+        return False
+    log.warning("center.was_restored %s", restored_books.stop(folder, now_ms))
+    book.rows.set_mark(PUT_BACK, STOPPED)
+    return True
 
 
 def _begin_epoch(settings: Settings, now_s: int) -> int:

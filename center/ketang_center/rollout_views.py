@@ -14,24 +14,18 @@ from ketang_center.access.scope import OutOfScope, Scope
 from ketang_center.registry.database import Registry
 from ketang_center.registry.values import Level
 from ketang_center.rollouts.admitting import way_of
-from ketang_center.rollouts.book import Rollout, RolloutBook, member_of
+from ketang_center.rollouts.book import Rollout, RolloutBook
+from ketang_center.rollouts.looking import TROUBLE_FIRST
 from ketang_center.rollouts.plan import Rules, State, bounds
-from ketang_center.rollouts.values import Event, Member, Release
+from ketang_center.rollouts.values import Event, Member, Release, RolloutState
 from ketang_center.store.base import Reading
 
+ENGINE_RESTS_MS = 60_000
+"""An engine that works has done all that was due more lately than this."""
 MOST_ASKED = 500
 """So many devices' connections are asked for by name; beyond, all are read at once."""
 PAGE_DEVICES = 100
 _TOLD_OF_DEVICES = "('failed', 'rejected', 'timed_out')"
-_TROUBLE_FIRST = (
-    "ORDER BY CASE state WHEN 'failed' THEN 0 WHEN 'rejected' THEN 0 WHEN 'timed_out' THEN 0"
-    " WHEN 'too_old' THEN 1 WHEN 'inconclusive' THEN 2 WHEN 'waiting' THEN 2"
-    " WHEN 'committed' THEN 4 WHEN 'pending' THEN 5 ELSE 3 END, position"
-)
-_MEMBER = (
-    "rollout, device, kind, school, position, grp, state, reason, attempt, sent_ms, updated_ms,"
-    " excused, hash"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,17 +251,7 @@ class RolloutViews:
         rest, values = self._own
         if state is not None:
             rest, values = f"{rest} AND state = ?", (*values, state.value)
-        members = [
-            member_of(row)
-            for row in self._book.rows.table(
-                f"SELECT {_MEMBER} FROM member WHERE rollout = ? {rest} {_TROUBLE_FIRST}"  # nosec B608  # noqa: S608  (text of ours)
-                " LIMIT ? OFFSET ?",
-                rollout.no,
-                *values,
-                limit,
-                skip,
-            )
-        ]
+        members = self._book.members(rollout.no, f"{rest} {TROUBLE_FIRST}", *values, limit, skip)
         pending = [one.device for one in members if one.state is State.PENDING]
         here = connected(reading, pending) if reading else frozenset()
         rooms = self._rooms([one.device for one in members])
@@ -292,6 +276,20 @@ class RolloutViews:
         placed = ((one, self._book.placed(one)) for one in devices)
         return {device: one.path[-1].unit for device, one in placed if one and one.path}
 
+    def reasons(self, rollout: Rollout) -> list[tuple[str, int]]:
+        """Return why devices of the viewer's part failed, as they say: what most say comes first.
+
+        What a person has seen and resumed after is left out.
+        """
+        rest, values = self._own
+        found = self._book.rows.table(
+            "SELECT reason, count(*) FROM member WHERE rollout = ? AND NOT excused"  # nosec B608  # noqa: S608  (text of ours)
+            f" AND state IN {_TOLD_OF_DEVICES} {rest} GROUP BY reason ORDER BY 2 DESC, 1",
+            rollout.no,
+            *values,
+        )
+        return [(reason, int(count)) for reason, count in found]
+
     def history(self, no: int, limit: int = 200) -> list[Event]:
         """Return who did what with a rollout, the newest first; devices' own are in their list."""
         found = self._book.rows.table(
@@ -301,6 +299,20 @@ class RolloutViews:
             limit,
         )
         return [Event(*row) for row in found]
+
+    def engine_still_ms(self) -> int | None:
+        """Return since when the engine stands still while a rollout is to go on; None: it works.
+
+        An engine that never worked stands still since the first such rollout changed last.
+        """
+        running = [
+            one.updated_ms for one in self._book.rollouts() if one.state is RolloutState.RUNNING
+        ]
+        if not running:
+            return None
+        seen = self._book.engine_seen()
+        since_ms = min(running) if seen is None else seen
+        return since_ms if self._now_ms - since_ms > ENGINE_RESTS_MS else None
 
     def given(self, rollout: Rollout) -> int:
         """Count the devices a taking back would go to: those that were given its layer."""

@@ -30,8 +30,11 @@ from ketang_center.ingest.worker import Counts
 from ketang_center.metrics.rollup import Rollup, RollupReader
 from ketang_center.porch import Porch
 from ketang_center.registry.database import Registry
-from ketang_center.restoring import bring_back, offsite_of, was_put_back
+from ketang_center.restoring import bring_back, offsite_of, stop_what_is_old, was_put_back
+from ketang_center.rollouts.book import RolloutBook
 from ketang_center.rollouts.filing_recheck import recheck_in
+from ketang_center.rollouts.filings import Filings
+from ketang_center.rollouts.office import BOOK, FILINGS
 from ketang_center.rollouts.part import Rollouts
 from ketang_center.security import SecurityLog
 from ketang_center.settings import Settings
@@ -87,7 +90,9 @@ class Center:
             signal.signal(number, lambda *_: self.stop())
         if was_put_back(self._settings):
             found = bring_back(self._settings, int(time.time()))
-            log.warning("center.was_restored lines=%d epoch=%d", found.lines, found.epoch)
+            log.warning(
+                "center.was_restored lines=%d epoch=%d %s", found.lines, found.epoch, found.stopped
+            )
         with ExitStack() as stack:
             stack.callback(self._security.close)
             for book in self._books:
@@ -157,11 +162,17 @@ class Center:
         return service
 
     def _rollouts(self) -> Rollouts:
-        """Configurations are sent where devices enrol: by that trust document they are judged."""
-        ear = self._subscriber
+        """Configurations are sent where devices enrol: by that trust document they are judged.
+
+        Raises:
+            BadInput: a newer version has written the files; told before a thread stumbles over it.
+        """
+        ear, folder = self._subscriber, self._settings.data_dir
+        RolloutBook(folder / BOOK).close()
+        Filings(folder / FILINGS, _now_ms).close()
         rollouts = Rollouts(
             self._settings,
-            lambda topic, payload: ear.say(topic, payload, retain=True),
+            ear.leave,
             lambda: ear.hearing_since_ms,
         )
         ear.heard = rollouts.inbox.hear
@@ -219,12 +230,11 @@ class Center:
         if offsite is None or enrolment is None:
             return [head]
 
-        def send(_: int) -> None:
-            came_back = offsite.came_back
+        def send(now_ms: int) -> None:
             with Book(self._settings.data_dir / "enrolment.db") as book:
                 offsite.send(book.rows)
-            if offsite.came_back != came_back:
-                enrolment.heal()
+                if stop_what_is_old(book, self._settings.data_dir, now_ms):
+                    enrolment.heal()
 
         return [Duty("offsite", _OFFSITE_S, send, True), head]
 

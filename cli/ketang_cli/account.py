@@ -16,6 +16,7 @@ from ketang_agent.spool.store import Spool
 from ketang_agent.spool.values import Lane
 from ketang_center.store.control import Control
 from ketang_center.store.partitions import Key
+from ketang_cli.stage_release import Progress
 from ketang_contract.ranges import RangeSet
 
 
@@ -86,8 +87,10 @@ def _rows(center: Path) -> dict[tuple[str, str, str], Counter[int]]:
     return found
 
 
-def as_json(one: Balance, duplicates_absorbed: int, first_publish_s: float | None) -> str:
-    """Write the balance as the demo prints it."""
+def as_json(
+    one: Balance, duplicates_absorbed: int, first_publish_s: float | None, release: Progress
+) -> str:
+    """Write the balance as the demo prints it, and how far its first release came."""
     return json.dumps(
         {
             "created": one.created,
@@ -98,5 +101,7 @@ def as_json(one: Balance, duplicates_absorbed: int, first_publish_s: float | Non
             "dropped": one.dropped,
             "twice": one.twice,
             "first_publish_s": first_publish_s,
+            "release_on_this_machine": release.own,
+            "release_committed": release.committed,
         }
     )

@@ -42,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_settings(diagnostics)
     diagnostics.add_argument("--out", type=Path, required=True, metavar="FILE")
+    notice = actions.add_parser(
+        "notice", help="show a shutdown's countdown in this desktop session, until it ends"
+    )
+    notice.add_argument(
+        "--port", type=int, metavar="N", help="of the agent's page, unless it is the usual one"
+    )
     once = actions.add_parser("once", help="print one reading of every collector and stop")
     once.add_argument("--profile", default="teacher_pc", metavar="KIND")
     once.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -57,18 +63,14 @@ def run(options: argparse.Namespace) -> int:
         BadInput: settings or profile are wrong: file, key, what is accepted.
     """
     match options.action:
-        case "run" | "watch":
-            return _watch(options) if options.action == "watch" else _run(options.settings)
-        case "status":
-            return _status(options)
-        case "doctor":
-            return _doctor(options.settings)
-        case "diagnostics":
-            return _diagnostics(options)
+        case "run" | "doctor":
+            return (_run if options.action == "run" else _doctor)(options.settings)
+        case "notice":
+            return _notice(options.port)
         case "spool":
             return int(importlib.import_module(_SPOOL).run(options))
         case _:
-            return _once(options)
+            return _DOES[options.action](options)
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +87,17 @@ def _run(path: Path) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: service.stop())
         return service.run()
+
+
+def _notice(port: int | None) -> int:
+    from ketang_agent import session_notice
+    from ketang_agent.platforms.linux_dbus import SESSION, Bus
+    from ketang_agent.remote.commands_desktop import DesktopNotice
+    from ketang_agent.settings import LOCAL_PORT
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    session_notice.run(port or LOCAL_PORT, DesktopNotice(Bus(SESSION)))
+    return 0
 
 
 def _watch(options: argparse.Namespace) -> int:
@@ -131,10 +144,21 @@ def _print_status(said: dict[str, Any]) -> None:
         print(f"lost       {loss['records']} of {loss['stream']}: {loss['reason']}")
     print(f"faults     {', '.join(said['faults']) or 'none'}")
     print(f"clock      {said['time']}")
+    print(f"hours      {said['hours'].replace('_', ' ')}")
+    _print_config(said["config"], said["judged"])
     print(f"camera     {said['camera']}{' ' + said['model'] if said['model'] else ''}")
     for one in said["collectors"]:
         why = f": {one['why']}" if one["why"] else ""
         print(f"  {one['name']:<10} every {one['interval_s']} s, {one['result']}{why}")
+
+
+def _print_config(config: dict[str, Any], judged: dict[str, Any]) -> None:
+    """Print what became of what the centre brought; a default is left out of ``config``."""
+    state = config.get("state", "factory")
+    why = " ".join(one for one in (config.get("reason", ""), judged["detail"]) if one)
+    print(f"config     {state}{': ' + why if why and state != 'committed' else ''}")
+    for digest, reason in judged["permits_dropped"]:
+        print(f"not taken  filing or grant {digest[:12]}: {reason}")
 
 
 def _at(wall_ms: int | None) -> str:
@@ -205,3 +229,6 @@ def _once(options: argparse.Namespace) -> int:
             said = one.reading if one.reading is not None else "-"
             print(f"{one.collector}: {said}{f'  ({one.reason})' if one.reason else ''}")
     return 0
+
+
+_DOES = {"watch": _watch, "status": _status, "diagnostics": _diagnostics, "once": _once}

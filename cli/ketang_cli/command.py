@@ -2,6 +2,9 @@
 
 For the centre's operator at the centre's machine. What is asked is written down here; the running
 centre signs and sends it within a second.
+
+Who asks is read by people in the room, and is never free text: it is the login at this machine, or
+an account of the console that may ask those devices.
 """
 
 import argparse
@@ -9,7 +12,7 @@ import json
 import shutil
 import time
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +22,12 @@ from ketang_contract.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ketang_center.access.accounts import Account
+    from ketang_center.access.audit import Audit
     from ketang_center.command_jobs import Job, Jobs
+    from ketang_center.commanding import Wish
+    from ketang_center.registry.tree import Tree
 
-WHO = "console"
-"""How people in the room and the audit log read who asked, at the machine itself."""
 _ASKS = {
     "inventory": (What.READ_INVENTORY, "have a device's description read anew"),
     "probe": (What.NETWORK_PROBE, "see how a device reaches the broker"),
@@ -39,7 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, (what, says) in _ASKS.items():
         one = actions.add_parser(name, help=says, description=says)
         one.add_argument("--device", required=True, nargs="+", metavar="D", help="one or several")
-        one.add_argument("--who", default=WHO, metavar="NAME", help="shown to people in the room")
+        one.add_argument(
+            "--as",
+            dest="account",
+            metavar="ACCOUNT",
+            help="an operator of these devices, shown to people in the room; else your login",
+        )
         one.add_argument(
             "--wait", type=int, default=0, metavar="S", help="wait so long for the answers"
         )
@@ -65,7 +75,8 @@ def run(options: argparse.Namespace) -> int:
     """Ask, or read: 0 when it was done; with ``--wait``, 1 when not every job is done by then.
 
     Raises:
-        BadInput: no such device or job, or a device was asked too often.
+        BadInput: no such device, job or account, a device was asked too often, or is not the
+            account's to ask.
     """
     from ketang_center import settings
 
@@ -79,23 +90,24 @@ def run(options: argparse.Namespace) -> int:
         elif options.action == "status":
             print(_as_json(_job(jobs, options.job)))
         else:
-            _copy(folder, _job(jobs, options.job), options.out)
+            with closing(_audit(folder)) as audit:
+                _copy(folder, _job(jobs, options.job), options.out, audit)
     return 0
 
 
 def _ask(folder: Path, options: argparse.Namespace) -> int:
     from ketang_center import commanding
-    from ketang_center.access.audit import Audit
     from ketang_center.enrolment.book import Book
     from ketang_center.enrolment_views import school_of
     from ketang_center.registry.database import Registry
 
     now_ms = _now_ms()
+    account = _account(folder, options.account) if options.account is not None else None
     with (
         _jobs(folder) as jobs,
         Registry(folder / "registry.db") as registry,
         Book(folder / "enrolment.db") as book,
-        closing(Audit(folder / "audit.db")) as audit,
+        closing(_audit(folder)) as audit,
     ):
         units = commanding.units_of(
             options.device,
@@ -104,16 +116,54 @@ def _ask(folder: Path, options: argparse.Namespace) -> int:
         )
         wish = commanding.Wish(
             what=_ASKS[options.action][0],
-            by=options.who,
+            by="",
             units=units,
             countdown_s=getattr(options, "countdown", None),
         )
-        asked = [one.job for one in commanding.ask(jobs, audit, wish, now_ms)]
+        made = _asked(jobs, audit, wish, account, registry.tree(), now_ms)
+        asked = [one.job for one in made]
         _wait(jobs, asked, options.wait)
         found = [_job(jobs, one) for one in asked]
     for job in found:
         print(_as_json(job))
     return int(options.wait > 0 and any(one.state != "done" for one in found))
+
+
+def _asked(
+    jobs: "Jobs", audit: "Audit", wish: "Wish", account: "Account | None", tree: "Tree", now_ms: int
+) -> "list[Job]":
+    """Ask as an account, or as whoever is logged in here."""
+    from ketang_center import commanding
+    from ketang_center.access.scope import OutOfScope
+    from ketang_center.rollouts.office import this_person
+
+    person = this_person()
+    if account is None:
+        by = person.partition(":")[2]
+        return commanding.ask(jobs, audit, replace(wish, by=by, logged_as=person), now_ms)
+    wish = replace(wish, logged_with=f"({person})")
+    try:
+        return commanding.ask_as(account.actor, tree, jobs, audit, wish, now_ms)
+    except OutOfScope as where:
+        raise BadInput(
+            f"--as {account.name}: is no operator of {where}; name one who is, or leave --as out"
+        ) from None
+
+
+def _account(folder: Path, name: str) -> "Account":
+    """Return an account that may sign in.
+
+    Raises:
+        BadInput: there is none of this name, or it was disabled.
+    """
+    from ketang_center.access.accounts import Accounts
+    from ketang_center.access.database import AccountsFile
+
+    with closing(AccountsFile(folder / "accounts.db")) as people:
+        found = Accounts(people).get(name)
+    if found is None or found.disabled:
+        raise BadInput(f"--as: {name[:64]!r} is no account that may sign in")
+    return found
 
 
 def _wait(jobs: "Jobs", asked: list[str], wait_s: int) -> None:
@@ -124,12 +174,16 @@ def _wait(jobs: "Jobs", asked: list[str], wait_s: int) -> None:
         time.sleep(_LOOK_S)
 
 
-def _copy(folder: Path, job: "Job", out: Path) -> None:
+def _copy(folder: Path, job: "Job", out: Path, audit: "Audit") -> None:
+    """Hand an archive out; that it leaves is in the audit log before it does."""
     from ketang_center.commanding import archive_of
+    from ketang_center.rollouts.office import this_person
 
     archive = archive_of(folder, job.job)
     if not archive.exists():
         raise BadInput(f"job {job.job} ({job.what}, {job.state}): has no archive here")
+    subject = f"{job.device} {job.job}"
+    audit.note(_now_ms(), this_person(), "command_archive_taken", subject, job.unit)
     try:
         shutil.copyfile(archive, out)
     except OSError as problem:
@@ -149,6 +203,12 @@ def _jobs(folder: Path) -> "Iterator[Jobs]":
 
     with Jobs(folder / "commands.db") as jobs:
         yield jobs
+
+
+def _audit(folder: Path) -> "Audit":
+    from ketang_center.access.audit import Audit
+
+    return Audit(folder / "audit.db")
 
 
 def _now_ms() -> int:

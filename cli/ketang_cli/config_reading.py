@@ -135,8 +135,11 @@ def _check(options: argparse.Namespace) -> int:
         if wrong:
             raise BadInput(f"{path}: {wrong[0]}: the region's alone, not for a {options.level}")
         print(f"{path}: ok")
-        for line in config_words.contents(content, language(options)):
+        chosen = language(options)
+        for line in config_words.contents(content, chosen):
             print(f"  {line}")
+        for one in config_words.cautions(content, Level(options.level)):
+            print(f"  {config_words.caution(one, chosen)}")
     return 0
 
 
@@ -223,6 +226,8 @@ def _show(
     found: "Explained | None" = None,
 ) -> None:
     """Print every field: its value, who set it, and what each layer and the profile say."""
+    from ketang_provisioning.config_words import caution, cautions
+
     spoken = {name for one in layers for name in DIRECTIONS if _says(one.content, name)}
     rows = [
         name
@@ -231,11 +236,14 @@ def _show(
     ]
     if options.json:
         fields = {name: _as_object(name, merged, layers, base) for name in rows}
-        print(json.dumps({"fields": fields, **_reported(found)}, ensure_ascii=False))
+        warned = {"warnings": list(cautions(merged.config))}
+        print(json.dumps({"fields": fields, **warned, **_reported(found)}, ensure_ascii=False))
         return
     chosen = language(options)
     for name in rows:
         print(_line(name, merged, layers, base, chosen))
+    for one in cautions(merged.config):
+        print(caution(one, chosen))
     if found is not None:
         said = found.reported
         told = (

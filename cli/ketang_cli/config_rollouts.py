@@ -8,11 +8,13 @@ import argparse
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ketang_cli import config_placing
+from ketang_cli import config_approving, config_placing, own_account
 from ketang_cli.config_reading import read_bytes
+from ketang_cli.provision_region import add_language, language
 from ketang_contract.errors import BadInput
 from ketang_contract.releases import MAX_RELEASE_BYTES
 
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from ketang_center.rollouts.book import Rollout
     from ketang_center.rollouts.office import Office
     from ketang_center.rollouts.plan import Rules
-    from ketang_center.rollouts.values import Release
+    from ketang_center.rollouts.values import Member, Release
+    from ketang_cli.provision_region import Language
 
 _ACTS = {
     "approve": "agree to a rollout that widens; not for whoever brought it",
@@ -46,6 +49,7 @@ def add_actions(actions: Any) -> None:
         "status", help="show releases and rollouts, or one rollout's groups"
     )
     status.add_argument("rollout", nargs="?", type=int, metavar="ROLLOUT")
+    add_language(status)
     history = actions.add_parser("history", help="show who did what, of all rollouts or of one")
     history.add_argument("rollout", nargs="?", type=int, metavar="ROLLOUT")
     back = actions.add_parser("rollback", help="send the undo of a release; it needs no key")
@@ -59,6 +63,8 @@ def add_actions(actions: Any) -> None:
             act.add_argument("--device", nargs="+", default=[], metavar="DEVICE", help="only these")
         if name == "pause":
             _add_why(act)
+        if name == "approve":
+            own_account.add_arguments(act)
         made.append(act)
     for one in made:
         one.add_argument("--settings", type=Path, required=True, metavar="CENTER.TOML")
@@ -80,6 +86,9 @@ def run(options: argparse.Namespace) -> int:
 
     chosen = settings.read(options.settings)
     with open_office(chosen) as office:
+        if options.action == "approve":
+            config_approving.approve(office, chosen.data_dir, options)
+            return _told(office, options)
         return _DO.get(options.action, _act)(office, options)
 
 
@@ -88,32 +97,59 @@ def _push(office: "Office", options: argparse.Namespace) -> int:
 
     rules, who = _rules(options), this_person()
     lists = [path for path in options.files if config_placing.is_list(path)]
-    status = 0
-    for path in lists:  # first: devices are sent releases only where they are placed
-        with config_placing.open_lines(path) as lines:
-            taken = office.take_placements((one.encode() for one in lines if one.strip()), who)
-        for device, why in taken.refused:
-            _say(options, {"device": device, "refused": why}, f"{device}: refused: {why}")
-        said = {"file": str(path), "taken": taken.taken, "same": taken.same}
-        _say(options, said, f"{path}: {taken.taken} placements taken, {taken.same} known already")
-        status = 1 if taken.refused else status
+    # Placements first: a release begins only where devices are placed.
+    status = max([_push_placements(office, path, who, options) for path in lists], default=0)
     for path in options.files:
         if path not in lists:
             _push_release(office, path, rules, who, options)
     return status
 
 
+def _push_placements(office: "Office", path: Path, who: str, options: argparse.Namespace) -> int:
+    with config_placing.open_lines(path) as lines:
+        taken = office.take_placements((one.encode() for one in lines if one.strip()), who)
+    for device, why in taken.refused:
+        _say(options, {"device": device, "refused": why}, f"{device}: refused: {why}")
+    said = {
+        "file": str(path),
+        "taken": taken.taken,
+        "same": taken.same,
+        "turned_away": taken.turned_away,
+    }
+    more = f", {taken.turned_away} refused" if taken.turned_away else ""
+    line = f"{path}: {taken.taken} placements taken, {taken.same} known already{more}"
+    _say(options, said, line)
+    if taken.stopped:
+        raise BadInput(f"{path}: {taken.stopped}")
+    return 1 if taken.turned_away else 0
+
+
 def _push_release(
     office: "Office", path: Path, rules: "Rules", who: str, options: argparse.Namespace
 ) -> None:
+    from ketang_center.rollouts.admitting import HereAlready
+
     raw = read_bytes(path, MAX_RELEASE_BYTES)
     try:
         release = office.admit(raw, who)
+    except HereAlready as known:
+        if options.keep:
+            raise BadInput(f"{path}: {known}") from known
+        release = office.look.release(known.release)  # it was kept, and is to begin now
     except BadInput as problem:
         raise BadInput(f"{path}: {problem}") from problem
+    hours = office.look.without_hours(release)
+    if hours and not options.json:
+        print(f"{path}: warning: {hours} devices would have no hours left to count use and heads")
     number = None if options.keep else office.begin(release.name, who, rules)
     state = None if number is None else office.look.rollout(number).state
-    said = {"file": str(path), "release": release.name, "rollout": number, "state": state}
+    said = {
+        "file": str(path),
+        "release": release.name,
+        "rollout": number,
+        "state": state,
+        "without_hours": hours,
+    }
     told = "brought" if number is None else f"rollout {number} {state}"
     _say(options, said, f"{path}: {release.name}: {told}")
 
@@ -179,8 +215,18 @@ def _one(office: "Office", options: argparse.Namespace) -> int:
     if found.not_placed:
         print(f"  {found.not_placed} devices more have no placement that fits")
     for member in troubled:
-        print(f"  {member.device}: {member.state} {member.reason}".rstrip())
+        print(f"  {member.device}: {_in_words(member, language(options))}")
     return 0
+
+
+def _in_words(member: "Member", lang: "Language") -> str:
+    """Say how far a device has come, as the console does; the code is what guides name it by."""
+    from ketang_center.web import rollout_words
+    from ketang_center.web.text import words
+
+    t = words(lang)
+    state, why = t(f"member_state.{member.state.value}"), member.reason
+    return f"{state}: {rollout_words.reason(why, t)} ({why})" if why else state
 
 
 def _history(office: "Office", options: argparse.Namespace) -> int:
@@ -222,8 +268,14 @@ def _act(office: "Office", options: argparse.Namespace) -> int:
     if options.action == "pause":
         office.pause(number, who, options.why)
     else:
-        acts = {"approve": office.approve, "resume": office.resume, "cancel": office.cancel}
+        acts = {"resume": office.resume, "cancel": office.cancel}
         acts[options.action](number, who)
+    return _told(office, options)
+
+
+def _told(office: "Office", options: argparse.Namespace) -> int:
+    """Say where a rollout stands after an act."""
+    number = options.rollout
     state = office.look.rollout(number).state
     _say(options, {"rollout": number, "state": state}, f"rollout {number}: {state}")
     return 0
@@ -245,7 +297,9 @@ def _rules(options: argparse.Namespace) -> "Rules":
     if options.groups is not None:
         said["groups"] = _numbers(options.groups, "--groups", 1_000_000)
     if options.percents is not None:
-        said["percents"] = _numbers(options.percents, "--percents", 100)
+        percents = said["percents"] = _numbers(options.percents, "--percents", 100)
+        if any(after <= before for before, after in pairwise(percents)):
+            raise BadInput(f"--percents {options.percents[:40]}: accepted: growing ones, 10,25,100")
     if options.per_minute is not None:
         said["per_minute"] = _numbers(str(options.per_minute), "--per-minute", 1_000_000)[0]
     return replace(Rules(), **said)

@@ -1,7 +1,7 @@
 """``ketang demo``: broker, centre, this machine's own agent, and thirty simulated devices.
 
-``--check`` is the same without a person: it runs for a while, ends everything in order, and
-compares the devices' own files with the centre's.
+``--check`` is the same without a person: it runs for a while, waits until this machine runs the
+first release, ends everything in order, and compares the devices' own files with the centre's.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from ketang_contract.errors import BadInput
 if TYPE_CHECKING:
     from ketang_cli.account import Balance
     from ketang_cli.stage import Stage
+    from ketang_cli.stage_release import Progress
 
 _SETTLE_S = 60.0
 _POLL_S = 0.1
@@ -38,6 +39,7 @@ TOUR = """
   弄坏它 / break  b + Enter   stop the broker (again: start it). Wait a minute: data age grows and
                               records are “on their way”; start it: the ledger balances again.
                   c + Enter   kill the centre without warning (again: start it). Nothing is lost.
+  改配置 / config “下发” / Rollouts: a first release goes out; the region can take it back.
   结束 / end      q + Enter, or Ctrl-C: everything stops in order and the account is drawn up.
 """
 
@@ -56,6 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the demo: 0 when every record made is stored exactly once at the end, 1 when not.
+
+    A check is 1 as well where this machine's agent does not come to run the first release.
 
     Raises:
         BadInput: an option is wrong, or no broker is installed.
@@ -81,18 +85,34 @@ def run(options: argparse.Namespace) -> int:
         first_s = _first_stored(stage, began_s, stopped)
         if options.check:
             stopped.wait(max(0.0, options.seconds - (time.monotonic() - began_s)))
+            _wait_for_release(stage, stopped)
         else:
             print(TOUR.format(url=stage.url), flush=True)
             _listen(stage, stopped)
         fallen = stage.fallen()
         for part in fallen:
             print(f"ketang: {part.name} ended by itself; see {part.log}", file=sys.stderr)
-        status = _finish(stage, first_s, say, as_json=options.json)
-        return 1 if fallen else status
+        release = stage.release()
+        status = _finish(stage, first_s, release, say, as_json=options.json)
+        lacks = options.check and not release.is_in_force
+        return 1 if fallen or lacks else status
+
+
+def _wait_for_release(stage: "Stage", stopped: threading.Event) -> None:
+    """Wait until this machine's agent has tried the first release, and it is in force."""
+    deadline = time.monotonic() + _SETTLE_S
+    while time.monotonic() < deadline and not stage.release().is_in_force:
+        if stopped.wait(0.5):
+            return
 
 
 def _finish(
-    stage: "Stage", first_s: float | None, say: Callable[[str], None], *, as_json: bool
+    stage: "Stage",
+    first_s: float | None,
+    release: "Progress",
+    say: Callable[[str], None],
+    *,
+    as_json: bool,
 ) -> int:
     """End everything in order and draw up the account."""
     from ketang_cli.account import as_json as to_json
@@ -106,8 +126,12 @@ def _finish(
     found = _balance(stage)
     absorbed = int(stage.center.last_words().get("duplicates", 0))
     if as_json:
-        print(to_json(found, absorbed, first_s), flush=True)
+        print(to_json(found, absorbed, first_s, release), flush=True)
     else:
+        say(
+            f"first release: {release.own} on this machine,"
+            f" committed by {release.committed} of {release.devices} devices"
+        )
         say(
             f"created {found.created} = stored {found.stored}"
             if found.holds

@@ -1,7 +1,8 @@
 """``ketang filing submit | review | approve | withdraw | take | list``: the centre's register.
 
-What is done here is done as an account of the console (``--as``), with that account's roles: who
-submits does not approve. The audit log says that it was done at the machine itself.
+What is done here is done as an account of the console (``--as``, proved by its password), with that
+account's roles: who submits does not approve. The audit log says that it was done at the machine
+itself.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ketang_cli import own_account
 from ketang_contract.errors import BadInput
 
 if TYPE_CHECKING:
@@ -56,9 +58,7 @@ def add_actions(actions: Any) -> None:
     listing.add_argument("--json", action="store_true")
     listing.add_argument("--csv", type=Path, metavar="FILE")
     for one in (submit, review, approve, withdraw, take):
-        one.add_argument(
-            "--as", dest="account", required=True, metavar="ACCOUNT", help="whose roles count"
-        )
+        own_account.add_arguments(one)
     for one in (submit, review, approve, withdraw, take, listing):
         one.add_argument("--settings", type=Path, required=True, metavar="CENTER.TOML")
 
@@ -138,12 +138,11 @@ def _opened(options: argparse.Namespace) -> Iterator[_Open]:
     """Open the register for an account.
 
     Raises:
-        BadInput: there is no such account, or it was disabled.
+        BadInput: there is no such account, it was disabled, or it is not proved to be one's own.
     """
     from ketang_center import settings
-    from ketang_center.access.accounts import Accounts
     from ketang_center.access.audit import Audit
-    from ketang_center.access.database import AccountsFile
+    from ketang_center.enrolment.book import Book
     from ketang_center.registry.database import Registry
     from ketang_center.rollouts.filing_desk import FilingDesk, trust_in
     from ketang_center.rollouts.filings import Filings
@@ -154,14 +153,11 @@ def _opened(options: argparse.Namespace) -> Iterator[_Open]:
     with ExitStack() as stack:
         registry = stack.enter_context(Registry(folder / "registry.db"))
         filings = stack.enter_context(Filings(folder / "filings.db", _now_ms))
-        people = AccountsFile(folder / "accounts.db")
-        stack.callback(people.close)
         audit = Audit(folder / "audit.db")
         stack.callback(audit.close)
-        account = Accounts(people).get(options.account)
-        if account is None or account.disabled:
-            raise BadInput(f"--as: {options.account[:64]!r} is no account that may sign in")
-        desk = FilingDesk(filings, registry.tree(), audit, lambda: trust_in(trust), _now_ms)
+        account = own_account.proved(folder, options.account, password_stdin=options.password_stdin)
+        book = stack.enter_context(Book(folder / "enrolment.db"))
+        desk = FilingDesk(filings, registry.tree(), audit, lambda: trust_in(trust), _now_ms, book)
         yield _Open(filings, desk, account.actor, f"(cli:{_login()})")
 
 

@@ -1,7 +1,8 @@
 """``ketang simulate``: act as the thirty devices of the demo's fictitious schools.
 
 Each drives the same recorder, spool and uplink as a real agent, with its own certificate and its
-own file on disk; only what the collectors see is made up. One process, one loop.
+own file on disk, and judges and tries a configuration as one does. What the collectors see is made
+up, and of a configuration only the speed of sending is carried out. One process, one loop.
 """
 
 import argparse
@@ -31,7 +32,10 @@ _FLUSH_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """One file; paths in it are relative to it. ``identities`` holds ``NAME.pem`` and ``.key``."""
+    """One file; paths in it are relative to it.
+
+    ``identities`` holds ``NAME.pem`` and ``.key``, and ``trust.json``: whose signatures count.
+    """
 
     data_dir: Path
     broker_host: str
@@ -61,6 +65,10 @@ def read(path: Path) -> Settings:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the settings file."""
+    parser.epilog = (
+        "Configurations are judged and tried as by a real agent, over a real connection; but the"
+        " collectors are made up, and only upload_kbps is carried out."
+    )
     parser.add_argument("--settings", type=Path, required=True, metavar="SIMULATE.TOML")
 
 
@@ -154,6 +162,7 @@ class Simulation:
                 settings.center_id,
                 clock,
                 self._bell.set,
+                settings.identities / "trust.json",
             )
             for one in simulated()
         ]

@@ -11,11 +11,13 @@ from ketang_agent.platforms.base import Power
 from ketang_agent.recorder import Recorder
 from ketang_agent.spool.store import Spool
 from ketang_agent.uplink.client import Broker, Connection, tls_context
-from ketang_agent.uplink.link import Link, Wire
+from ketang_agent.uplink.link import Below, Link, Wire
 from ketang_agent.uplink.sender import Sender
 from ketang_cli import behaviour
 from ketang_cli.behaviour import MINUTE_MS, WINDOW_MINUTES, Stretch
 from ketang_cli.fiction import Habit, Simulated
+from ketang_cli.simulated_config import SimulatedConfig
+from ketang_contract.batch import Sent
 from ketang_contract.ids import new_store_id
 from ketang_contract.limits import Tri
 from ketang_contract.records import (
@@ -25,9 +27,10 @@ from ketang_contract.records import (
     Inventory,
     Record,
     Security,
+    Stream,
     TimeQuality,
 )
-from ketang_contract.state import Camera, Live
+from ketang_contract.state import Camera, ConfigReport, Live, Reported
 
 VERSION = "0.1.0-simulated"
 _SLOW_MS = 3_600_000
@@ -76,6 +79,7 @@ class SimulatedDevice:
         center_id: str,
         clock: Clock,
         wake: Callable[[], None],
+        trust: Path,
     ) -> None:
         self.what = what
         self._true = clock
@@ -99,7 +103,17 @@ class SimulatedDevice:
             return self._connection
 
         self._sender = Sender(self._spool, what.id, center_id)
-        self._link = Link(self._spool, self._sender, what.id, connect, VERSION)
+        self._config = SimulatedConfig(what.id, what.kind.value, VERSION, folder, trust, self._say)
+        self._link = Link(
+            self._spool,
+            self._sender,
+            what.id,
+            connect,
+            VERSION,
+            below=Below(desired=self._config.bring, config=lambda: self._config.report),
+        )
+        self._reported: tuple[int, ConfigReport] | None = None
+        self._config.begin(self._clock.now())
 
     @property
     def created(self) -> int:
@@ -167,7 +181,7 @@ class SimulatedDevice:
             records = self._look(self._recorder, self._clock.now(), now.wall_ms, self._on_since_ms)
             if records:
                 self._keep(records, _UNTIL, now.wall_ms)
-        self._link.poll(self._clock.now())
+        self._talk(self._clock.now())
 
     def stop(self) -> None:
         """End the last window and say so; ``step`` goes on sending it."""
@@ -181,14 +195,15 @@ class SimulatedDevice:
 
     def close(self) -> None:
         """Say good-bye and close the spool."""
+        self._config.end()
         if not self._gone:
             self._link.stop()
         self._spool.close()
 
     def _deliver_and_go(self) -> None:
         """Bring the past to the centre, then be as gone as the story wants it."""
-        self._link.poll(self._clock.now())
-        if not (self._told_all and self.drained and self._link.connected):
+        self._talk(self._clock.now())
+        if not (self._told_all and self.drained and self._link.connected) or self._config.busy:
             return
         self._gone = True
         if self.what.habit is Habit.LOST and self._connection is not None:
@@ -239,12 +254,45 @@ class SimulatedDevice:
                 recorder.add(behaviour.heads_at(self.what, true_ms), now)
         return recorder.close_due(now)
 
+    def _talk(self, now: Instant) -> None:
+        """Send and hear, go on with what was brought, and tell what became of it."""
+        self._link.poll(now)
+        self._config.step(self._link, now, acknowledged=not self._has_news)
+        report, again = self._config.report, self._config.told_again
+        if self._reported == (self._link.session, report) and not again:
+            return
+        if self._link.say_reported(self._account(report, now)):
+            self._reported, self._config.told_again = (self._link.session, report), False
+
+    @property
+    def _has_news(self) -> bool:
+        """Whether an event waits that the centre has not acknowledged."""
+        return any(
+            self._spool.pending(lane) for lane in self._spool.lanes() if lane.stream is Stream.EVENT
+        )
+
+    def _account(self, config: ConfigReport, now: Instant) -> Reported:
+        live = self._live()
+        return Reported(
+            session=self._link.session,
+            sent=Sent(wall_ms=now.wall_ms, boot_id=now.boot_id, boottime_ms=now.boottime_ms),
+            agent_version=VERSION,
+            profile=self.what.kind.value,
+            camera=live.camera,
+            faults=live.faults,
+            config=config,
+        )
+
     def _live(self) -> Live:
         return Live(
             session=self._link.session,
             faults=(Fault.COLLECTOR_FAILING,) if self.what.habit is Habit.FAULTY else (),
             camera=Camera.COUNTING if self.what.counts_people else Camera.OFF,
         )
+
+    def _say(self, name: EventName) -> None:
+        event = self._recorder.event(name, self._clock.now())
+        self._keep([event], _UNTIL, self._true.now().wall_ms)
 
     def _keep(self, records: list[Record], told: str, at_ms: int) -> None:
         self._spool.append(records)

@@ -7,6 +7,7 @@ in the folder for anyone to read.
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -26,7 +27,8 @@ from ketang_center.registry.calendars import DAY_MS, day_of, day_starts_ms
 from ketang_center.registry.database import Registry
 from ketang_center.service import center_id
 from ketang_center.settings import Settings as CenterSettings
-from ketang_cli import fiction
+from ketang_center.settings import read as read_settings
+from ketang_cli import fiction, stage_release
 from ketang_cli.local_broker import LocalBroker, Program, find_broker, free_port
 from ketang_cli.stage_region import OWN_SERIAL, StageRegion
 from ketang_contract.errors import KetangError
@@ -118,6 +120,7 @@ class Stage:
         self._web_port = web_port if _is_free(web_port) else free_port()
         self._enrol_port = free_port()
         self._run = folder / "run"
+        self._center_file = self._run / "center.toml"
         self._stack = ExitStack()
         self._program = program or find_broker()
         self.center_data = folder / "center"
@@ -174,6 +177,12 @@ class Stage:
         yield "devices: 30 simulated ones, and this machine's own agent, which counts in a film"
         self._wait_for_page()
         yield f"centre: {self.url}"
+        stage_release.send(region.folder, read_settings(self._center_file))
+        yield "configuration: a first release, signed by two, is on its way to every device"
+
+    def release(self) -> stage_release.Progress:
+        """Tell how far the first release has come."""
+        return stage_release.progress(read_settings(self._center_file))
 
     def spools(self) -> list[Path]:
         """Return the spool files there are; who ended before it made its own recorded nothing."""
@@ -281,6 +290,7 @@ class Stage:
         )
         if done.returncode:
             raise DidNotStart(f"this machine did not enrol: {done.stderr.strip()}")
+        point_at_broker(own / "agent.toml", self.broker.port)
 
     def _film(self) -> Path:
         """A film with known truth instead of a camera: one needs a grant signed by a school."""
@@ -314,6 +324,12 @@ class Stage:
                     return
             time.sleep(_POLL_S)
         raise DidNotStart(f"the centre does not answer at {self.url}; see {self.center.log}")
+
+
+def point_at_broker(settings: Path, port: int) -> None:
+    """Tell an agent the broker's port, which is another in every run; it enrolled in the first."""
+    said = settings.read_text("utf-8")
+    settings.write_text(re.sub(r"(?m)^broker_port = \d+$", f"broker_port = {port}", said), "utf-8")
 
 
 def _toml(values: Mapping[str, str | int | bool]) -> str:

@@ -1,7 +1,8 @@
 """The demo's region: its keys as ``provision init`` makes them, its devices in the enrolment book.
 
 Made once and kept with the demo's data, so that a second run finds its devices enrolled, as a real
-centre would. Nobody writes its passphrases down: what is locked with them stays locked.
+centre would. Nobody writes its passphrases down: what is locked with them stays locked, so the
+demo's first release is signed here as well.
 """
 
 import shutil
@@ -13,7 +14,8 @@ from cryptography import x509
 from ketang_center.enrolment.book import Book
 from ketang_center.enrolment.values import Asset, Certificate, Code
 from ketang_center.registry.values import Kind
-from ketang_cli import fiction
+from ketang_center.rollouts.office import BOOK
+from ketang_cli import fiction, stage_release
 from ketang_contract.errors import BadInput
 from ketang_contract.kit import show_code
 from ketang_provisioning import brokers, certificates, codes, keys, region, region_files
@@ -40,15 +42,17 @@ class StageRegion:
         """Make the region unless a fresh one is there; true when it was made."""
         if self._is_fresh(now):
             return False
-        for stale in (self.folder, self._center_data / "enrolment.db"):
-            shutil.rmtree(stale) if stale.is_dir() else stale.unlink(missing_ok=True)
+        self._forget()
         plan = region.Plan(region_name="Demo", center_hosts=_HOSTS, broker_hosts=_HOSTS)
-        files = region.make(plan, region.new_passphrases(), now=now)
+        passphrases = region.new_passphrases()
+        files = region.make(plan, passphrases, now=now)
         region_files.put(self.folder, files, announce=lambda: None)
+        stage_release.sign(self.folder, passphrases, now)
         both = (self.center / "servers-ca.pem").read_bytes()
         (self.folder / "ca.pem").write_bytes(both + (self.center / "clients-ca.pem").read_bytes())
         self.identities.mkdir(mode=0o700)
-        shutil.copy(self.folder / "ca.pem", self.identities / "ca.pem")
+        for name in (self.folder / "ca.pem", self.center / "trust.json"):
+            shutil.copy(name, self.identities)
         self.own.mkdir(mode=0o700)
         shutil.copy(self.folder / "installer" / "root.fingerprint", self.own)
         with Book(self._center_data / "enrolment.db") as book:
@@ -98,6 +102,15 @@ class StageRegion:
             )
         return show_code(text)
 
+    def _forget(self) -> None:
+        """Remove what an earlier region signed, and what devices and centre hold of it."""
+        home = self.folder.parent
+        files = (*self._center_data.glob(f"{BOOK}*"), self._center_data / "enrolment.db")
+        for stale in (self.folder, *home.glob("agent/*/remote"), *home.glob("devices/*/remote")):
+            shutil.rmtree(stale, ignore_errors=True)
+        for one in files:
+            one.unlink(missing_ok=True)
+
     def _is_fresh(self, now: datetime) -> bool:
         try:
             held = certificates.load_certificate(self.folder / "broker" / "broker.pem")
@@ -107,6 +120,7 @@ class StageRegion:
             now - held.not_valid_before_utc < _STALE
             and (self._center_data / "enrolment.db").is_file()
             and (self.identities / "ca.pem").is_file()
+            and stage_release.is_signed(self.folder)
         )
 
     def _enrol_simulated(self, book: Book, now: datetime) -> None:

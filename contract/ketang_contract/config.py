@@ -25,6 +25,8 @@ SCHEMA = 1
 DAY_MINUTES = 24 * 60
 UTC_OFFSET_MINUTES = 8 * 60
 """Of the one time zone there is, Asia/Shanghai, which knows no summer time."""
+COUNTED_EVERY_S = (300, 600, 900, 1_200, 1_800, 3_600)
+"""Whole windows that divide an hour, so that people are counted at the same minutes of each."""
 
 
 class Level(StrEnum):
@@ -157,6 +159,7 @@ class Config(Value):
     inventory_s: Annotated[Off | Annotated[int, Between(300, 86_400)] | None, LONGER] = None
     security_s: Annotated[Off | Annotated[int, Between(300, 86_400)] | None, LONGER] = None
     occupancy_s: Annotated[Off | Annotated[int, Between(300, 3_600)] | None, LONGER] = None
+    """People are counted in one window of five minutes every so often; see ``counted_every_s``."""
     categories: Annotated[tuple[Category, ...] | None, AtMost(16), FEWER] = None
     """Categories of the foreground that may be told; any other is told as ``other``."""
     foreground: Annotated[
@@ -172,7 +175,6 @@ class Config(Value):
     """How sure the model must be of a head, percent."""
     scan_s: Annotated[Annotated[int, Between(1, 300)] | None, Narrows(max)] = None
     spool_max_mb: Annotated[Annotated[int, Between(8, 4096)] | None, SMALLER] = None
-    records_per_window: Annotated[Annotated[int, Between(1, 1000)] | None, SMALLER] = None
     upload_kbps: Annotated[Annotated[int, Between(8, 1_000_000)] | None, SMALLER] = None
     """What the device may send, kbit/s in the mean."""
     download_kbps: Annotated[Annotated[int, Between(8, 1_000_000)] | None, SMALLER] = None
@@ -314,6 +316,19 @@ def holds_at(spans: Sequence[Span], wall_ms: int) -> bool:
     minutes = wall_ms // 60_000 + UTC_OFFSET_MINUTES
     weekday, minute = (minutes // DAY_MINUTES + 3) % 7, minutes % DAY_MINUTES
     return any(day == weekday and begins <= minute < ends for day, begins, ends in spans)
+
+
+def counted_every_s(occupancy_s: int) -> int:
+    """Say how often people are counted: as asked, or the next longer of ``COUNTED_EVERY_S``."""
+    return next((one for one in COUNTED_EVERY_S if one >= occupancy_s), COUNTED_EVERY_S[-1])
+
+
+def hours_are_empty(merged: Config) -> bool:
+    """Tell whether what the layers came to leaves no moment in a week to count use and heads.
+
+    Each layer's hours may be sensible and yet have none in common with another's.
+    """
+    return merged.hours is not None and not merged.hours
 
 
 def from_json(said: Mapping[str, Any]) -> Config:

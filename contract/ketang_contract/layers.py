@@ -27,6 +27,8 @@ LAYER_TYPE = "application/vnd.ketang.layer+json"
 PLACEMENT_TYPE = "application/vnd.ketang.placement+json"
 MAX_DESIRED_BYTES = 512 << 10
 MAX_PERMITS, MAX_TRUST, MAX_ATTEMPT = 24, 8, 1000
+HOLDERS_TO_WIDEN = 2
+"""Whose keys have to stand on what widens collection: two different people's."""
 Seconds = Annotated[int, Between(0, 253_402_300_799)]
 """Whole seconds since 1970-01-01 UTC."""
 LineNumber = Annotated[int, Between(1, 2**53 - 1)]

@@ -1,4 +1,4 @@
-"""Writes the open interface: a JSON Schema for each message, and AsyncAPI 3.0 for the topics.
+"""Writes the open interface: JSON Schemas of messages and documents, AsyncAPI 3.0 of the topics.
 
 The files are committed, so that others can read them without running anything; ``--check`` tells
 whether they still say what the code says. Run: ``python -m ketang_contract.publish_schemas``.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ketang_contract import batch, topics
+from ketang_contract import batch, publish_documents, topics
 from ketang_contract.records import Stream
 from ketang_contract.validate import MESSAGES
 
@@ -78,7 +78,25 @@ CHANNELS = (
         False,
         "The centre's acknowledgement: the only thing that marks a record as safe.",
     ),
+    Channel(
+        publish_documents.DESIRED,
+        topics.DESIRED,
+        1,
+        True,
+        False,
+        "The configuration a device is to have: envelopes, as they were signed.",
+    ),
+    Channel(
+        "command",
+        f"{topics.COMMAND}/{{job}}",
+        1,
+        False,
+        False,
+        "A signed request from a closed list, for one device, once, for ten minutes at most.",
+    ),
 )
+_CARRIED_BY = {"command": publish_documents.COMMAND}
+"""Schemas that are not named as the message is."""
 
 
 def json_schema(name: str) -> dict[str, Any]:
@@ -87,10 +105,14 @@ def json_schema(name: str) -> dict[str, Any]:
     It says all that can be said field by field. What spans fields (states that add up to no more
     than their window, ranges in order) is refused by the centre with the reason.
     """
-    made: dict[str, Any] = _tidied(MESSAGES[name].json_schema())
+    return _whole(name, MESSAGES[name].json_schema())
+
+
+def _whole(name: str, body: dict[str, Any]) -> dict[str, Any]:
+    made: dict[str, Any] = _tidied(body)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:ketang:v{batch.SCHEMA}:{name}",
+        "$id": publish_documents.urn(name),
         "title": f"Ketang {name}",
         **made,
     }
@@ -173,7 +195,7 @@ def _message(channel: Channel) -> dict[str, Any]:
         "name": channel.message,
         "summary": channel.says,
         "contentType": "application/json",
-        "payload": {"$ref": f"./{channel.message}.schema.json"},
+        "payload": {"$ref": f"./{_CARRIED_BY.get(channel.message, channel.message)}.schema.json"},
     }
 
 
@@ -197,11 +219,20 @@ def _batch_message(channel: Channel) -> dict[str, Any]:
 
 def documents() -> dict[str, str]:
     """Every file of the open interface: text by file name. The same code gives the same bytes."""
-    made = {f"{name}.schema.json": json_schema(name) for name in MESSAGES}
+    bodies = {name: json_schema(name) for name in MESSAGES}
+    for name, body in publish_documents.schemas().items():
+        bodies[name] = _whole(name, body)
+    made = {f"{name}.schema.json": body for name, body in bodies.items()}
     made[_ASYNCAPI] = asyncapi()
-    return {
-        name: json.dumps(body, ensure_ascii=False, indent=2) + "\n" for name, body in made.items()
-    }
+    return {name: _text(body) for name, body in made.items()}
+
+
+def _text(body: dict[str, Any]) -> str:
+    """Write JSON for people; what no eye sees is escaped, and can stand in a string only."""
+    text = json.dumps(body, ensure_ascii=False, indent=2) + "\n"
+    return "".join(
+        one if one.isprintable() or one == "\n" else f"\\u{ord(one):04x}" for one in text
+    )
 
 
 def out_of_step(folder: Path) -> list[str]:

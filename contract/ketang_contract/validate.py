@@ -9,6 +9,7 @@ from ketang_contract import strict_json
 from ketang_contract.ack import Ack
 from ketang_contract.batch import OLDEST_SCHEMA, SCHEMA, Header, check_line
 from ketang_contract.commands import Answer, Command
+from ketang_contract.config import Config
 from ketang_contract.enrolment import (
     MAX_BODY_BYTES,
     Application,
@@ -47,6 +48,15 @@ SIGNED: dict[type, TypeAdapter[Any]] = {
     kind: TypeAdapter(kind) for kind in (Layer, Placement, Command, Filing, CameraGrant)
 }
 """Payloads of signed documents."""
+DOCUMENTS: dict[str, TypeAdapter[Any]] = {
+    "config": TypeAdapter(Config),
+    "layer": SIGNED[Layer],
+    "placement": SIGNED[Placement],
+    "command": SIGNED[Command],
+    "filing": SIGNED[Filing],
+    "camera-grant": SIGNED[CameraGrant],
+}
+"""The same by the names that others know them by, and what a layer says."""
 MAX_DOCUMENT_BYTES = 64 << 10
 
 

@@ -20,7 +20,6 @@ def as_config(profile: Profile) -> Config:
     return Config(
         inference=profile.inference,
         spool_max_mb=profile.caps.spool_max_mb or None,  # 0: it keeps none itself, so no cap
-        records_per_window=profile.caps.records_per_window,
         **said,
     )
 

@@ -85,12 +85,10 @@ COLLECTORS: tuple[str, ...] = tuple(_COLLECTORS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caps:
-    """How much a device may keep and send."""
+    """How much a device may keep."""
 
     spool_max_mb: int
     """Megabytes (2**20 bytes) of records on disk, waiting and kept; 0: it keeps none itself."""
-    records_per_window: int
-    """Records a five-minute window may make; a gateway's children count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,17 +184,14 @@ def _refuse_contradictions(profile: Profile, top: Table) -> None:
 
 
 def _caps(table: Table) -> Caps:
-    table.allow("spool_max_mb", "records_per_window")
+    table.allow("spool_max_mb")
     spool_max_mb = table.integer("spool_max_mb", 0, _SPOOL_MB[1])
     if 0 < spool_max_mb < _SPOOL_MB[0]:
         raise table.wrong(
             "spool_max_mb",
             f"{spool_max_mb} is too small; accepted: 0, or {_SPOOL_MB[0]} to {_SPOOL_MB[1]}",
         )
-    return Caps(
-        spool_max_mb=spool_max_mb,
-        records_per_window=table.integer("records_per_window", 1, 1000),
-    )
+    return Caps(spool_max_mb=spool_max_mb)
 
 
 def _intervals(table: Table) -> dict[str, int]:

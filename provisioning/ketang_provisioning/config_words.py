@@ -5,7 +5,16 @@ from dataclasses import fields, is_dataclass
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
-from ketang_contract.config import DIRECTIONS, LONGER, Config, changed, widened
+from ketang_contract.config import (
+    DIRECTIONS,
+    LONGER,
+    Config,
+    Level,
+    changed,
+    counted_every_s,
+    hours_are_empty,
+    widened,
+)
 from ketang_provisioning.config_spans import write_spans
 
 Language: TypeAlias = Literal["zh", "en"]
@@ -21,6 +30,30 @@ class Move(StrEnum):
     """It says nothing of people, or it is neither."""
 
 
+class Caution(StrEnum):
+    """What is no mistake, and yet may not be what was meant."""
+
+    NO_HOURS = "no_hours"
+    """It collects round the clock."""
+    NO_HOURS_SO_FAR = "no_hours_so_far"
+    """So it does unless a level below sets hours."""
+    NEVER = "never"
+    """Its hours leave no moment in a week."""
+
+
+_CAUTIONS: Mapping[Language, Mapping[Caution, str]] = {
+    "en": {
+        Caution.NO_HOURS: "WARNING: no hours set: it collects round the clock",
+        Caution.NO_HOURS_SO_FAR: "WARNING: no hours set: it collects round the clock wherever no "
+        "level below sets hours",
+        Caution.NEVER: "WARNING: the hours leave no moment in a week: it will collect never",
+    },
+    "zh": {
+        Caution.NO_HOURS: "注意：未设置采集时段，将全天采集",
+        Caution.NO_HOURS_SO_FAR: "注意：未设置采集时段，下级也未设置的地方将全天采集",
+        Caution.NEVER: "注意：采集时段在一周内没有任何时刻，将从不采集",
+    },
+}
 _MOVES: Mapping[Language, Mapping[Move, str]] = {
     "en": {Move.WIDENS: "WIDENS ", Move.NARROWS: "narrows", Move.CHANGES: "changes"},
     "zh": {Move.WIDENS: "放宽", Move.NARROWS: "收窄", Move.CHANGES: "改变"},
@@ -45,7 +78,6 @@ _FIELDS_ZH: Mapping[str, str] = {
     "score_min_pct": "识别最低把握",
     "scan_s": "识别间隔",
     "spool_max_mb": "本地存储上限",
-    "records_per_window": "每五分钟记录上限",
     "upload_kbps": "上传速率上限",
     "download_kbps": "下载速率上限",
     "log_level": "日志级别",
@@ -91,6 +123,24 @@ def contents(config: Config, language: Language) -> Iterator[str]:
             yield f"{title(name, language)}: {words(name, value, language)}"
 
 
+def cautions(config: Config, level: Level | None = None) -> Iterator[Caution]:
+    """Name what a person should look at twice: of one level's layer, or of all layers' sum."""
+    if hours_are_empty(config):
+        yield Caution.NEVER
+    counts_nobody = config.occupancy_s == 0 or config.inference is False
+    if config.hours is not None or (config.usage_s == 0 and counts_nobody):
+        return
+    if level is None:
+        yield Caution.NO_HOURS
+    elif level is Level.REGION:  # what a level below says nothing of, another may
+        yield Caution.NO_HOURS_SO_FAR
+
+
+def caution(one: Caution, language: Language) -> str:
+    """Say it, in one line."""
+    return _CAUTIONS[language][one]
+
+
 def title(name: str, language: Language) -> str:
     """Name a field: its key, and in Chinese what it is."""
     return f"{_FIELDS_ZH.get(name, '')} {name}".lstrip() if language == "zh" else name
@@ -118,8 +168,16 @@ _SAID: Mapping[Language, Mapping[Any, str]] = {
         False: "off",
         (True, ()): "never",
         (False, ()): "none",
+        "in effect": "in effect",
     },
-    "zh": {None: "未规定", True: "开", False: "关", (True, ()): "从不", (False, ()): "无"},
+    "zh": {
+        None: "未规定",
+        True: "开",
+        False: "关",
+        (True, ()): "从不",
+        (False, ()): "无",
+        "in effect": "实际为",
+    },
 }
 
 
@@ -134,6 +192,8 @@ def _listed(name: str, value: Any) -> list[str]:
 def _number(name: str, value: int, said: Mapping[Any, str]) -> str:
     if value == 0 and DIRECTIONS[name] is LONGER:
         return said[False]
+    if name == "occupancy_s" and (real := counted_every_s(value)) != value:
+        return f"{value} s ({said['in effect']} {real} s)"
     unit = next((unit for ending, unit in _UNITS.items() if name.endswith(ending)), "")
     return f"{value} {unit}".rstrip()
 

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from ketang_contract import signatures
 from ketang_contract.config import DIRECTIONS, Config, Level, widened
 from ketang_contract.errors import BadInput, Refused
-from ketang_contract.layers import LAYER_TYPE
+from ketang_contract.layers import HOLDERS_TO_WIDEN, LAYER_TYPE
 from ketang_contract.releases import Release
 from ketang_contract.trust import Purpose, Trust
 from ketang_provisioning.signing import NOTHING, Before, Place, Stood, opened
-
-HOLDERS_TO_WIDEN = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,6 +177,7 @@ class _Device:
         desired = layers.read_desired(message.payload)
         name, _ = read_bundle(desired)
         with self._lock:
+            self.fake.take_trust(desired)
             report = self.fake.report
             known = report.desired == name and report.attempt >= desired.attempt
             if known:

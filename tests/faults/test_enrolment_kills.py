@@ -49,6 +49,8 @@ WHOLE = {
     ".lock",
 }
 DEVICES = 600
+EACH_CALL = [pytest.param(3, id="each third"), pytest.param(1, id="each", marks=pytest.mark.soak)]
+"""Which calls to the disk a kill falls on; without power on others than with it."""
 
 
 def wait_for(condition, what):
@@ -365,11 +367,12 @@ def test_an_enrolment_killed_at_a_step_goes_on_to_one_identity(scene, step):
     device.check_one_identity()
 
 
+@pytest.mark.parametrize("step", EACH_CALL)
 @pytest.mark.parametrize("power", [False, True], ids=["killed", "power-cut"])
-def test_an_enrolment_killed_at_any_call_to_the_disk_goes_on_to_one_identity(scene, power):
-    at, killed = 0, True
+def test_an_enrolment_killed_at_any_call_to_the_disk_goes_on_to_one_identity(scene, power, step):
+    at, killed = -min(power, step - 1), True
     while killed:
-        at += 1
+        at += step
         device, disk = scene.device(), Disk(at, power=power)
 
         def work(device=device, disk=disk):
@@ -551,11 +554,12 @@ def test_an_again_killed_at_a_step_goes_on_to_one_new_identity(scene, step, word
     device.check_new_identity(old)
 
 
+@pytest.mark.parametrize("step", EACH_CALL)
 @pytest.mark.parametrize("power", [False, True], ids=["killed", "power-cut"])
-def test_an_again_killed_at_any_call_to_the_disk_ends_with_one_identity(scene, power):
-    at, killed = 0, True
+def test_an_again_killed_at_any_call_to_the_disk_ends_with_one_identity(scene, power, step):
+    at, killed = -min(power, step - 1), True
     while killed:
-        at += 1
+        at += step
         device, disk = thrown_out(scene), Disk(at, power=power)
         old = device.place.identity.read_bytes()
 
@@ -775,11 +779,12 @@ def test_a_renewal_killed_at_a_step_goes_on_to_one_new_certificate(renewing_devi
     finish_renewal(device, before)
 
 
+@pytest.mark.parametrize("step", EACH_CALL)
 @pytest.mark.parametrize("power", [False, True], ids=["killed", "power-cut"])
-def test_a_renewal_killed_at_any_call_to_the_disk_leaves_one_new_certificate(scene, power):
-    at, killed = 0, True
+def test_a_renewal_killed_at_any_call_to_the_disk_leaves_one_new_certificate(scene, power, step):
+    at, killed = -min(power, step - 1), True
     while killed:
-        at += 1
+        at += step
         device, disk = scene.device(), Disk(at, power=power)
         device.enrol()
 

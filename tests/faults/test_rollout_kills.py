@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
@@ -56,6 +57,12 @@ class Centre:
         with self.office() as office:
             made = [self.signers.placement(name, path_of(at)) for at, name in enumerate(names)]
             assert not office.take_placements(made, "publisher").refused
+
+    def trust(self, holder):
+        """Lay the next trust document beside those that lead to it; no hash tells of it."""
+        file = self.region.center_folder / "trust.json"
+        file.rename(file.with_name(f"trust-{self.signers.trust.version}.json"))
+        file.write_bytes(self.signers.add_key("s1", holder)[1])
 
     def push(self):
         """Begin the next release; the fields change, so that each is another configuration."""
@@ -115,6 +122,43 @@ def test_a_centre_killed_in_mid_rollout_skips_nobody_and_has_nobody_try_twice(tm
             centre.kill()
         _check(centre, fleet)
     print(f"{kills} kills, {len(centre.numbers)} rollouts to {COUNT} devices")  # noqa: T201
+
+
+@pytest.mark.slow
+@pytest.mark.mosquitto
+def test_a_centre_killed_while_it_brings_new_trust_documents_leaves_nobody_with_the_old(tmp_path):
+    names = [f"d{at}" for at in range(COUNT)]
+    region, chance, kills = Region(tmp_path), random.Random(5), 0
+    register(region, names)
+    centre = Centre(region)
+    centre.place(names)
+    with region.broker(), Fleet(region, tmp_path / "identities", names) as fleet:
+        for one in fleet.devices.values():
+            one.fake.report = replace(one.fake.report, trust_version=centre.signers.trust.version)
+        try:
+            centre.push()
+            centre.start()
+            wait_for(lambda: centre.state() == "finished", "it never finished")
+            centre.kill()
+            while kills < max(3, KILLS // 4):
+                centre.trust(f"head-{kills}-{centre.signers.trust.version}")
+                centre.start(die_at=chance.randint(1, 4))
+                wait_for(
+                    lambda: centre.process.poll() is not None or _all_led(centre, fleet),
+                    "it neither died nor told everybody",
+                )
+                kills += centre.kill() == -signal.SIGKILL
+            centre.start()
+            wait_for(lambda: _all_led(centre, fleet), "a device was left behind")
+        finally:
+            centre.kill()
+    assert max(fleet.tried()) == 1, "a device tried twice"
+    assert fleet.attempts() == {0}
+
+
+def _all_led(centre, fleet):
+    latest = centre.signers.trust.version
+    return all(one.fake.report.trust_version == latest for one in fleet.devices.values())
 
 
 def _check(centre, fleet):

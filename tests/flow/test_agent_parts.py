@@ -16,7 +16,8 @@ from ketang_agent.clock import SystemClock
 from ketang_agent.enrol import believing
 from ketang_agent.enrol.files import Facts, Place, write_facts
 from ketang_agent.remote.machine import Works
-from ketang_agent.remote.parts import Bringing, Folders
+from ketang_agent.remote.parts import Bringing
+from ketang_agent.remote.presence import Folders
 from ketang_contract import agent_release
 from ketang_contract.config import AgentChoice, Config
 from ketang_provisioning import updates

@@ -68,7 +68,15 @@ def test_a_school_that_was_just_started_shows_use_of_today(at, tmp_path):
             one = authority.client(what.id)
             broker = Broker("127.0.0.1", 1, one.ca_file, one.certificate_file, one.key_file)
             center = store.control.center_id
-            device = SimulatedDevice(what, tmp_path / what.id, broker, center, clock, lambda: None)
+            device = SimulatedDevice(
+                what,
+                tmp_path / what.id,
+                broker,
+                center,
+                clock,
+                lambda: None,
+                tmp_path / "trust.json",
+            )
             device.catch_up()
             lease = store.take_lease([shard_of(what.id)], "w", now_ms, 60_000)
             deliver(device, Worker(store, lease), clock)

@@ -15,10 +15,15 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from tests.configs import PATH, Signers
 from tests.regions import KETANG, Region, enroll
+from tests.unit.agent.test_session_notice import Board
 
 from ketang_agent import diagnostics
+from ketang_agent.session_notice import Announcer, Page
 from ketang_center import settings as center_settings
+from ketang_center.access.accounts import Accounts
 from ketang_center.access.audit import Audit
+from ketang_center.access.database import AccountsFile
+from ketang_center.access.policy import Grant, Role
 from ketang_center.rollouts.office import open_office
 from ketang_contract.config import Config, Level
 from ketang_contract.releases import write
@@ -48,6 +53,9 @@ class Site:
         (self.asset,) = self.region.register(1)
         self.device = self.asset.device
         self.folder = self.region.device_folder(folder / "device")
+        with closing(AccountsFile(self.region.data_dir / "accounts.db")) as file:
+            Accounts(file).add("yunxi-it", "Yunxi IT", "", must_change=False, at_ms=1)
+            Accounts(file).grant("yunxi-it", Grant(Role.OPERATOR, "s1"))
         self.kit = self.region.kit(folder / "kit", self.region.code())
 
     def enroll(self):
@@ -79,6 +87,11 @@ class Site:
         except OSError:
             return False
         return status == 200 and json.loads(text)["uplink"]["connected"]
+
+    @property
+    def port(self):
+        """Where the agent's page is."""
+        return urlsplit((self.folder / "data" / "local-page").read_text("ascii").strip()).port
 
     def page(self, method, path, form=None):
         """Visit the page on the device, as a person in the room does."""
@@ -151,8 +164,8 @@ def test_each_kind_of_command_is_carried_out_answered_and_audited(site):
         assert probe["result"]["family"] in {"v4", "v6"}
         assert probe["result"]["connect_ms"] >= 0
         # No hours are set on this device, so there is no time after them.
-        off = site.ask("shut-down", "--countdown", "60", "--who", "yunxi-it")
-        assert (off["state"], off["reason"]) == ("refused", "in_hours")
+        off = site.ask("shut-down", "--countdown", "60", "--as", "yunxi-it")
+        assert (off["state"], off["reason"]) == ("refused", "no_hours")
     with closing(Audit(site.region.data_dir / "audit.db")) as audit:
         actions = [one.action for one in audit.entries()]
     assert actions.count("command_asked") == actions.count("command_ended") == 3
@@ -160,7 +173,7 @@ def test_each_kind_of_command_is_carried_out_answered_and_audited(site):
 
 def test_diagnostics_come_when_a_person_at_the_device_agrees_and_not_before(site, tmp_path):
     with site.agent():
-        job = site.ask("diagnostics", "--who", "yunxi-it", wait=0)["job"]
+        job = site.ask("diagnostics", "--as", "yunxi-it", wait=0)["job"]
         wait_for(lambda: site.job(job)["state"] == "waiting_consent", "the question")
         status, html = site.page("GET", "/diagnostics?lang=en")
         assert status == 200
@@ -196,9 +209,13 @@ def test_a_shutdown_after_hours_counts_down_on_the_page_and_anyone_cancels_it(si
             always_after_hours = signers.release("lan", Level.REGION, Config(hours=()))
             office.begin(office.admit(write(always_after_hours), "li").name, "li")
         wait_for(lambda: site.in_force.get("hours") == [], "the hours")
-        words = "--countdown", "600", "--who", "yunxi-it"
+        words = "--countdown", "600", "--as", "yunxi-it"
         job = site.ask("shut-down", *words, wait=0)["job"]
         wait_for(lambda: site.job(job)["state"] == "running", "the countdown")
+        assert "desktop" not in site.job(job)["result"], "this agent has no desktop"
+        session = Announcer(Page(site.port), Board(), lambda: time.time_ns() // 10**6)
+        session.step()
+        wait_for(lambda: site.job(job)["result"].get("desktop"), "that a session shows it")
         status, html = site.page("GET", "/?lang=zh")
         assert status == 200
         assert "本机将于" in html

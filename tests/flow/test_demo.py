@@ -29,6 +29,8 @@ def test_every_record_of_a_demo_is_stored_exactly_once(broker, tmp_path):
     assert found["created"] == found["stored"] > 1000
     assert found["lost"] == found["twice"] == found["waiting"] == 0
     assert found["first_publish_s"] is not None
+    assert found["release_on_this_machine"] == "committed"
+    assert found["release_committed"] > 20, "the simulated devices judge it and try it, too"
 
 
 def test_the_first_figures_come_by_themselves_and_ctrl_c_ends_in_order(tmp_path, free_port):

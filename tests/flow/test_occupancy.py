@@ -53,8 +53,9 @@ def counting(tmp_path):
     """Make a ``Counting`` on real workers; all are gone afterwards."""
     made = []
 
-    def start(source, *, spawn=child.start, **limits):
-        plan = replace(plan_of(str(source), "mtcnn", 1), limits=Limits(**limits))
+    def start(source, *, spawn=child.start, every_s=300, **limits):
+        plan = plan_of(str(source), "mtcnn", 1, every_s=every_s)
+        plan = replace(plan, limits=Limits(**limits))
         switch = KillSwitch(tmp_path / "camera.switch")
         made.append(Counting(plan, switch, spawn=spawn, jitter=lambda _: 0.0))
         return made[-1]
@@ -102,14 +103,11 @@ def test_the_clips_truth_lies_beside_it_and_has_empty_and_full_parts(clip):
     assert all(one.from_s % 300 == 0 == one.until_s % 300 for one in clip.segments)
 
 
-def test_whole_windows_tell_what_is_in_the_clip(clip, counting, tmp_path, monkeypatch):
-    """Every part of the film once, as five-minute windows, through the real process and pipe."""
-    # a little before the film's start, so that the first window is short and the rest are whole
-    begins_ms = clip.length_s * 1000 * 1_400_000 - 60_000
-    (tmp_path / "clock").write_bytes(bytes(8))
-    clock = fast_worker.MovedClock(tmp_path / "clock", begins_ms)
-    told = {"KETANG_TEST_CLOCK": str(tmp_path / "clock"), "KETANG_TEST_WALL_MS": str(begins_ms)}
-    rests = []
+def moved_clock(folder, begins_ms):
+    """Make a clock that the test moves, and what starts a worker on it."""
+    (folder / "clock").write_bytes(bytes(8))
+    clock = fast_worker.MovedClock(folder / "clock", begins_ms)
+    told = {"KETANG_TEST_CLOCK": str(folder / "clock"), "KETANG_TEST_WALL_MS": str(begins_ms)}
 
     def spawn(plan):
         command = [sys.executable, "-B", fast_worker.__file__, *child.command_of(plan)[4:]]
@@ -120,12 +118,28 @@ def test_whole_windows_tell_what_is_in_the_clip(clip, counting, tmp_path, monkey
             env=child.environment() | told,
         )
 
+    return clock, spawn
+
+
+@pytest.fixture
+def rests(monkeypatch):
+    """Beats at which a worker rested, as they are heard."""
+    found = []
+
     def heard(line):
         said = parse(line)
-        rests.extend([said] * (getattr(said, "stage", None) is Stage.REST))
+        found.extend([said] * (getattr(said, "stage", None) is Stage.REST))
         return said
 
     monkeypatch.setattr(supervise, "parse", heard)
+    return found
+
+
+def test_whole_windows_tell_what_is_in_the_clip(clip, counting, tmp_path, rests):
+    """Every part of the film once, as five-minute windows, through the real process and pipe."""
+    # a little before the film's start, so that the first window is short and the rest are whole
+    begins_ms = clip.length_s * 1000 * 1_400_000 - 60_000
+    clock, spawn = moved_clock(tmp_path, begins_ms)
     one, real, found = counting(clip.path, spawn=spawn, cpu_share=2.0), SystemClock(), {}
     wanted = {begins_ms + 60_000 + segment.from_s * 1000 for segment in clip.segments}
     deadline = time.monotonic() + 5 * PATIENCE_S
@@ -215,6 +229,34 @@ class Served:
         self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
         self._thread.join(10)
+
+
+def test_a_quarter_of_an_hour_has_one_window_and_no_call_to_the_source_in_the_others(
+    clip, counting, tmp_path, rests, free_port
+):
+    begins_ms = 486_000 * 3_600_000 + 240_000
+    clock, spawn = moved_clock(tmp_path, begins_ms)
+    served, real = Served(clip, free_port), SystemClock()
+    source = f"http://127.0.0.1:{free_port}/room.mjpg"
+    one = counting(source, spawn=spawn, every_s=900, cpu_share=2.0)
+    told, calls = [], {}
+    deadline = time.monotonic() + 5 * PATIENCE_S
+    try:
+        while len(told) < 2:
+            assert time.monotonic() < deadline, (told, calls)
+            told += one.step(real.now())
+            if len(rests) >= 3:
+                window = clock.now().wall_ms % 3_600_000 // 300_000
+                calls.setdefault(window, []).append(served.calls)
+                clock.passes(SCAN_EVERY_S)
+                rests.clear()
+            time.sleep(0.01)
+    finally:
+        served.close()
+    assert [(window.window_s, window.view) for window in told] == [(60, View.OK), (300, View.OK)]
+    assert calls[1][0] == calls[2][-1], "closed for ten minutes"
+    assert calls[0][0] < calls[0][-1] <= calls[1][0]
+    assert calls[2][-1] < calls[3][0] < calls[3][-1]
 
 
 def test_a_worker_that_hangs_altogether_is_killed(clip, counting, caplog):

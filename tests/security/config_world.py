@@ -27,7 +27,7 @@ from ketang_contract.layers import (
     payload,
     write_desired,
 )
-from ketang_contract.records import to_json
+from ketang_contract.records import TimeQuality, to_json
 from ketang_contract.trust import Purpose, RevokedKey, RootKey, Trust, TrustedKey
 from ketang_profiles.configured import as_config
 from ketang_profiles.profile import shipped
@@ -163,6 +163,8 @@ class Device:
     boottime_ms: int = 0
     session: int = 1
     boot_id: str = "boot-1"
+    synced: bool = True
+    """Somebody disciplines its clock."""
 
     def judge(self, raw: bytes) -> dict:
         """Say what the judging child writes of a bundle; nothing changes."""
@@ -173,6 +175,7 @@ class Device:
             base=to_json(self.base),
             in_force=to_json(self.machine.in_force),
             held=json.loads(json.dumps(self.machine.held)),
+            synced=self.synced,
         )
         said = {**verdict(raw, asked, self.trust), "trust_version": self.trust.version}
         return json.loads(json.dumps(said))
@@ -196,11 +199,14 @@ class Device:
 
     def step(self, look: Look, ms: int = 1000) -> None:
         self.boottime_ms += ms
+        if self.synced:
+            self.machine = trial.know_time(self.machine, self.now_s)
         self.machine = trial.step(self.machine, look, self.now)
 
     @property
     def now(self) -> Instant:
-        return Instant(self.now_s * 1000, self.boottime_ms, self.boot_id)
+        quality = TimeQuality.SYNCED if self.synced else TimeQuality.FREE
+        return Instant(self.now_s * 1000, self.boottime_ms, self.boot_id, quality)
 
     def starts_anew(self, folder: Path) -> None:
         """Be started again from what is on disk."""

@@ -205,14 +205,17 @@ def expired_with_the_clock_set_back(rng):
     target, content, _, key = any_of(rng)
     ended = FLOOR_S - rng.randint(0, 300 * DAY_S)
     old = newer(target, content, key, issued_s=ended - 9 * DAY_S, expires_s=ended)
-    clock = device(now_s=rng.choice([0, ended - rng.randint(1, 9 * DAY_S)]))
-    return Attack(with_(target, old), "expired", clock)
+    clock = device(
+        now_s=rng.choice([0, ended - rng.randint(1, 9 * DAY_S)]), synced=rng.random() < 0.5
+    )
+    return Attack(with_(target, old), "expired ill_timed", clock)
 
 
 def expired_placement(rng):
     ended = FLOOR_S - rng.randint(0, 300 * DAY_S)
     placed = placement("one", version=8, issued_s=ended - DAY_S, expires_s=ended)
-    return Attack(with_(placed=placed), "expired", device(now_s=rng.choice([0, ended - 1, NOW_S])))
+    clock = device(now_s=rng.choice([0, ended - 1, NOW_S]), synced=rng.random() < 0.5)
+    return Attack(with_(placed=placed), "expired ill_timed", clock)
 
 
 def expired_on_a_new_device(rng):
@@ -221,7 +224,8 @@ def expired_on_a_new_device(rng):
     target, content, _, key = any_of(rng)
     keys = BOTH if target == "lan" else (key,)
     old = layer(target, content, *keys, issued_s=ended - DAY_S, expires_s=ended)
-    return Attack(bundle(placement("one"), old), "expired", Device(now_s=0))
+    clock = Device(now_s=0, synced=rng.random() < 0.5)
+    return Attack(bundle(placement("one"), old), "expired ill_timed", clock)
 
 
 # By the wrong key.
@@ -262,7 +266,8 @@ def by_a_revoked_key(rng):
     fresh = newer(target, content, key)
     layers = {**HOME, **others, target: fresh}
     raw = bundle(placement("two", version=8), *layers.values())
-    return Attack(raw, "forged", device(trust=believed, now_s=rng.choice([0, NOW_S])))
+    clock = {"now_s": rng.choice([0, NOW_S]), "synced": rng.random() < 0.5}
+    return Attack(raw, "forged ill_timed", device(trust=believed, **clock))
 
 
 def layer_by_another(target: str) -> bytes:
@@ -285,7 +290,8 @@ def by_a_key_out_of_time(rng):
     layers = {**HOME, **others, target: newer(target, content, key)}
     clock = rng.choice([0, NOW_S]) if "until_s" in out else NOW_S
     raw = bundle(placement("two", version=8), *layers.values())
-    return Attack(raw, "forged", device(trust=believed, now_s=clock))
+    told = device(trust=believed, now_s=clock, synced=rng.random() < 0.5)
+    return Attack(raw, "forged ill_timed", told)
 
 
 # For somebody else.

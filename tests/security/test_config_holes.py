@@ -333,7 +333,7 @@ def test_the_highest_version_burns_a_line_until_the_root_begins_a_new_one():
 
 
 def test_at_time_zero_the_trust_documents_time_holds():
-    device = Device(now_s=0)
+    device = Device(now_s=0, synced=False)
     assert device.bring(bundle(PLACED, layer("lan", Config(), *BOTH, expires_s=1))) != ""
     assert device.bring(bundle(PLACED, REGION)) == ""
 

@@ -300,6 +300,10 @@ class Life(RuleBasedStateMachine):
     def has_its_clock_set(self, back):
         self.device.now_s = NOW_S if back else self.device.now_s + DAY_S
 
+    @rule(synced=st.booleans())
+    def hears_the_time(self, synced):
+        self.device.synced = synced
+
     # What must hold.
 
     @invariant()
@@ -317,7 +321,8 @@ class Life(RuleBasedStateMachine):
         if held.get("placement"):
             marks["placement"] = held["placement"]
         now = {t: (one["key_epoch"], one["version"]) for t, one in marks.items()}
-        now["floor"] = (held.get("floor_s", 0), 0)
+        now["confirmed floor"] = (held.get("confirmed_s", 0), 0)
+        assert held.get("floor_s", 0) >= held.get("confirmed_s", 0)
         assert set(now) >= set(self.marks)
         assert all(now[t] >= was for t, was in self.marks.items())
         self.marks = now
@@ -376,8 +381,9 @@ def a_step(life, rng):
         "lost": life.was_not_written,
         "offline": lambda: life.is_offline(days=rng.choice([1, 31])),
         "clock": lambda: life.has_its_clock_set(back=coin()),
+        "time": lambda: life.hears_the_time(synced=coin()),
     }
-    steps[rng.choices(list(steps), [16, 8, 4, 4, 4, 4, 2, 2, 1, 1])[0]]()
+    steps[rng.choices(list(steps), [16, 8, 4, 4, 4, 4, 2, 2, 1, 1, 1])[0]]()
 
 
 def any_content(rng):

@@ -17,22 +17,12 @@ from contextlib import closing, contextmanager
 import httpx
 import jsonschema
 import pytest
-import schemathesis
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import AttributeOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from schemathesis import checks
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-    unsupported_method,
-)
-from schemathesis.transport.asgi import ASGI_TRANSPORT
 
 from ketang_center import settings as center_settings
 from ketang_center.enrolment import publish_openapi
@@ -50,14 +40,6 @@ HEADERS = {
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
     "strict-transport-security": "max-age=31536000",
 }
-CHECKS = (
-    checks.not_a_server_error,
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-    unsupported_method,
-)
 ROUNDS = settings(
     max_examples=160,
     derandomize=True,
@@ -152,21 +134,47 @@ def test_every_path_and_every_value_is_described_and_every_reference_leads_somew
 # What the document allows, and what it forbids
 
 sent: list[str] = []
-API = schemathesis.openapi.from_dict(DOCUMENT)
-
-
 OPERATIONS = [(path, verb.upper()) for path, verbs in DOCUMENT["paths"].items() for verb in verbs]
 
 
+@pytest.fixture(scope="module")
+def judged():
+    """Give the document as an API to ask, and what sends a case and judges the answer."""
+    # Imported here: it takes seconds, and every worker of a test run reads this file.
+    import schemathesis
+    from schemathesis import checks
+    from schemathesis.specs.openapi import checks as described
+    from schemathesis.transport.asgi import ASGI_TRANSPORT
+
+    tried = (
+        checks.not_a_server_error,
+        described.content_type_conformance,
+        described.response_headers_conformance,
+        described.response_schema_conformance,
+        described.status_code_conformance,
+        described.unsupported_method,
+    )
+
+    def send(case, app):
+        answer = ASGI_TRANSPORT.send(case, app=app)
+        case.validate_response(answer, checks=tried)
+        return answer
+
+    return schemathesis.openapi.from_dict(DOCUMENT), send
+
+
 @pytest.mark.parametrize(("path", "verb"), OPERATIONS)
-def test_no_request_makes_the_service_answer_otherwise_than_described(path, verb, app, logged):
+def test_no_request_makes_the_service_answer_otherwise_than_described(
+    path, verb, app, logged, judged
+):
+    api, ask_and_judge = judged
+
     # Not by the schema's own parametrize: it runs one operation only where tests run side by side.
     @ROUNDS
-    @given(case=API[path][verb].as_strategy())
+    @given(case=api[path][verb].as_strategy())
     def send(case):
-        answer = ASGI_TRANSPORT.send(case, app=app)
         sent.append(case.operation.label)
-        case.validate_response(answer, checks=CHECKS)
+        answer = ask_and_judge(case, app)
         assert all(answer.headers[name] == [value] for name, value in HEADERS.items())
 
     send()

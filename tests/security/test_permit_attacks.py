@@ -45,8 +45,10 @@ FILINGS = tuple(filing(scope=one.unit) for one in PATH)
 GRANTS = tuple(grant(target=one) for one in (SCHOOL, ROOM, DEVICE))
 
 
-def believed(*envelopes, by=None, now_s=NOW_S):
-    return judge_permits(envelopes, by or trust(), DEVICE, PATH, now_s, TOOLS)
+def believed(*envelopes, by=None, now_s=NOW_S, until_s=None):
+    return judge_permits(
+        envelopes, by or trust(), DEVICE, PATH, now_s, TOOLS, believed_until_s=until_s
+    )
 
 
 def refused_all(cases, **more) -> Counter:

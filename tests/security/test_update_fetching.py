@@ -7,10 +7,13 @@ import http.client
 import json
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -100,6 +103,42 @@ def test_a_damaged_part_is_found_out_at_the_end_and_the_next_try_mends_it(depot)
 def test_a_centre_that_is_not_there_is_unreachable(depot):
     with pytest.raises(Unreachable):
         depot.fetch(url="https://127.0.0.1:1")
+
+
+def test_a_handshake_that_drips_ends_as_well(depot, region):
+    """Each byte comes well within what one read may take; all of them never would."""
+    with socket.create_server((region.host, 0)) as server:
+
+        def drip():
+            link, _ = server.accept()
+            with link, suppress(OSError):
+                link.recv(4096)
+                link.sendall(b"\x16\x03\x03\x3f\xff")
+                for _ in range(2400):
+                    link.sendall(b"\0")
+                    time.sleep(0.05)
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        began_s = time.monotonic()
+        url = f"https://{region.host}:{server.getsockname()[1]}"
+        with pytest.raises(Unreachable):
+            depot.fetch(url=url, timing=Timing(request_s=0.5, timeout_s=100))
+        assert time.monotonic() - began_s < 40
+        thread.join(60)
+        assert not thread.is_alive(), "the connection was ended, and not only left"
+
+
+def test_a_connection_that_comes_too_late_is_none(depot, region, monkeypatch):
+    connect = socket.create_connection
+
+    def late(*args):
+        time.sleep(1)
+        return connect(*args)
+
+    monkeypatch.setattr(socket, "create_connection", late)
+    with pytest.raises(Unreachable, match="in time"):
+        depot.fetch(timing=Timing(request_s=0.1))
 
 
 def test_parts_of_what_nobody_asks_for_any_more_do_not_pile_up(depot):

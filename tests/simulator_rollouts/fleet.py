@@ -4,6 +4,7 @@
 what becomes of fleets of 1,000 and 50,000.
 """
 
+import bisect
 import heapq
 import random
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ketang_center.rollouts.order import spread
-from ketang_center.rollouts.plan import Candidate, Rules, State, decide
+from ketang_center.rollouts.plan import Candidate, Rules, State, cohort_of, decide
 from ketang_center.rollouts.tally import Tally
 from ketang_center.rollouts.values import Member
 
@@ -94,9 +95,10 @@ def roll_out(
     members = {
         one: Member(1, one, known[one].kind, known[one].school, at) for at, one in enumerate(order)
     }
-    tally, pending = Tally(members.values()), dict.fromkeys(order)
+    tally, pending = Tally(rules, members.values()), dict.fromkeys(order)
     due: list[tuple[int, str, State]] = []
     now_ms, most, broken, sent = 0, 0, 0, 0
+    comes_ms = sorted({one.on_ms for one in devices})
     state, reason = "running", ""
 
     def put(after: Member) -> None:
@@ -105,11 +107,14 @@ def roll_out(
 
     while state == "running" and now_ms < most_ms:
         now_ms += STEP_MS
+        if not any(known[one].on_ms <= now_ms for one in pending):  # nothing to do till then
+            nexts = [*comes_ms[bisect.bisect(comes_ms, now_ms) :][:1], *(one[0] for one in due[:1])]
+            now_ms = max(now_ms, min(nexts, default=most_ms))
         while due and due[0][0] <= now_ms:
             _, device, became = heapq.heappop(due)
             put(replace(members[device], state=became, updated_ms=now_ms))
         candidates = (
-            Candidate(one, known[one].kind, known[one].school)
+            Candidate(one, known[one].kind, known[one].school, cohort_of(0, known[one].on_ms))
             for one in pending
             if known[one].on_ms <= now_ms
         )
@@ -121,7 +126,8 @@ def roll_out(
         for device in decision.send:
             one = known[device]
             del pending[device]
-            put(replace(members[device], state=State.SENT, group=decision.group, sent_ms=now_ms))
+            after = replace(members[device], cohort=cohort_of(0, one.on_ms))
+            put(replace(after, state=State.SENT, group=decision.group, sent_ms=now_ms))
             became = State.FAILED if one.breaks else State.COMMITTED
             heapq.heappush(due, (now_ms + chance.randint(*trial_ms), device, became))
             sent, broken = sent + 1, broken + one.breaks
@@ -132,6 +138,10 @@ def roll_out(
         put(replace(members[device], state=became))
     counts = Counter(one.state for one in members.values())
     return Ended(state, reason, counts, broken, sent, now_ms, most)
+
+
+def _three_hours_late(one: Simulated, chance: random.Random) -> int:
+    return 3 * 3_600_000 if one.breaks else 0
 
 
 def main() -> int:
@@ -150,6 +160,11 @@ def main() -> int:
             print(  # noqa: T201
                 f"{count}, 30 % broken {poison.__name__}: {worst.state} ({worst.reason}),"
                 f" at most {worst.broken} broken in 20 runs"
+            )
+            late = roll_out(fleet(count, poison, on_ms=_three_hours_late))
+            print(  # noqa: T201
+                f"{count}, the same, three hours late: {late.state} ({late.reason}),"
+                f" {late.broken} broken of {late.sent} sent to"
             )
     return 0
 

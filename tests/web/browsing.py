@@ -1,4 +1,4 @@
-"""An HTTP client that behaves as a browser's person would: signs in, and carries the form token."""
+"""People before the console: an HTTP client that signs in and carries the form token, a browser."""
 
 import re
 from contextlib import asynccontextmanager
@@ -27,6 +27,10 @@ class Person:
     async def post(self, path: str, page: str = "/definitions", **form):
         return await self.http.post(path, data={"csrf": await self.token(page), **form})
 
+    async def upload(self, path: str, raw: bytes, page: str = "/definitions"):
+        files = {"file": ("signed.json", raw, "application/json")}
+        return await self.http.post(path, data={"csrf": await self.token(page)}, files=files)
+
     async def sign_in(self, name: str, password: str = PASSWORD, there: str = ""):
         return await self.post("/sign-in", "/sign-in", name=name, password=password, next=there)
 
@@ -42,3 +46,28 @@ async def visiting(app, name: str = "", *, source: str = "192.0.2.1", base: str 
             answer = await person.sign_in(name)
             assert answer.status_code == 303, answer.text
         yield person
+
+
+def acts(context):
+    """Return who did what to which unit, as the audit log has it."""
+    return [(one.who, one.action, one.unit) for one in context.audit.entries()]
+
+
+def signed_in(chromium, base: str, name: str, pages: str):
+    """Give a page of a browser, after a log-in, at an entry of the menu.
+
+    ``complaints`` are what its console said and the errors of its scripts.
+    """
+    page = chromium.new_context(locale="zh-CN").new_page()
+    page.complaints = []
+    page.on("pageerror", lambda one: page.complaints.append(str(one)))
+    page.on(
+        "console",
+        lambda one: one.type in {"error", "warning"} and page.complaints.append(one.text),
+    )
+    page.goto(f"{base}/sign-in")
+    page.locator("input[name=name]").fill(name)
+    page.locator("input[name=password]").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    page.locator(f"#nav-{pages}").click()
+    return page

@@ -7,12 +7,28 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import expect, sync_playwright
 
 from ketang_cli.local_broker import free_port
+from tests.parts import PARTS
+from tests.web.test_console import FLAGS
 
 expect.set_options(timeout=30_000)
 PATIENCE_S = 60
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    path = next(one for one in PARTS if one.name == "chromium").find()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,16 @@ class FakeReading:
         self.cloned: set[str] = set()
         self.ledgers: list[Account] = []
 
+    def copy(self) -> "FakeReading":
+        """Give another one with the same rows, which are values."""
+        made = FakeReading()
+        made.rows = {key: list(rows) for key, rows in self.rows.items()}
+        made.marks, made.mark = dict(self.marks), self.mark
+        made.present, made.feed = dict(self.present), list(self.feed)
+        made.listening, made.cloned = self.listening, set(self.cloned)
+        made.ledgers = list(self.ledgers)
+        return made
+
     def add(self, device: str, *rows: StoredRow) -> None:
         for one in rows:
             key = (device, one.record.subject, one.true_ms // 3_600_000)

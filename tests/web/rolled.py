@@ -1,6 +1,7 @@
 """Rollouts in the fictitious region: signed releases, placements, and devices that answer."""
 
 import zlib
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -97,12 +98,13 @@ class World:
         inbox = Inbox()
         trust = trust_of(self.context.enrolment)
 
-        def say(topic: str, payload: bytes) -> None:
+        def say(topic: str, payload: bytes) -> Callable[[], bool]:
             device = topic.split("/")[3]
             self.sent.append(device)
             said = self.device(device).take(payload)
             if said is not None:
                 inbox.hear(device, said, self.clock.now_ms)
+            return lambda: True
 
         with (
             RolloutBook(self.folder / "rollouts.db") as book,

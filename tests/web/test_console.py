@@ -25,6 +25,19 @@ FLAGS = [
 PATHS = ("/", "/devices", "/device/s1-ifp-1", f"/device/{OWN}", "/definitions", "/nowhere")
 
 
+DRAWN = """(canvas) => {
+  const { width, height } = canvas;
+  const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+  const columns = new Set();
+  for (let at = 0; at < width * height; at += 1) {
+    const [red, green, blue] = data.slice(4 * at, 4 * at + 3);
+    if (red < 40 && Math.abs(green - 90) < 30 && Math.abs(blue - 120) < 30) columns.add(at % width);
+  }
+  return [[...columns].sort((one, other) => one - other), width];
+}"""
+"""Columns of the picture that hold ink of the median's line."""
+
+
 @pytest.fixture(scope="module")
 def chromium():
     from tests.parts import PARTS
@@ -203,6 +216,23 @@ def test_the_curve_draws_few_as_a_zone_and_the_table_never_says_less(chromium, w
         expect(rows.nth(1)).to_contain_text("unknown")
         expect(page.locator("#live")).to_contain_text("Use unknown")
         assert complaints == []
+
+
+def test_a_window_alone_among_gaps_is_drawn_over_its_five_minutes(chromium, world):
+    """Where people are counted in one window an hour, every window stands alone."""
+    base, reading, rollup = world
+    at_ms = day_starts_ms(TODAY) + 5 * 3_600_000
+    alone = Occupancy(window_s=300, view=View.OK, scans=30, median=9, p90=9)
+    reading.add(OWN, row(OWN, at_ms, alone))
+    rollup.step()
+    with page_of(chromium, base, "en") as (page, *_):
+        page.goto(f"{base}/device/{OWN}")
+        canvas = page.locator(".curve canvas")
+        expect(canvas).to_be_visible()
+        columns, width_px = canvas.evaluate(DRAWN)
+        cell_px = width_px / 288
+        assert cell_px / 2 < len(columns) < 2 * cell_px
+        assert columns[-1] - columns[0] == len(columns) - 1
 
 
 def test_the_server_ends_while_pages_follow_it_and_the_page_says_so(chromium, tmp_path, free_port):

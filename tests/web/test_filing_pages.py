@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from ketang_center.access.policy import Role
 from ketang_center.access.scope import Scope
@@ -17,12 +17,10 @@ from ketang_contract.permits import DAY_S, SOON_S, CameraPurpose, DataUsed, Subj
 from ketang_contract.trust import read_accepted
 from ketang_provisioning import permits
 from ketang_provisioning.keys import load_private
-from tests.parts import PARTS
-from tests.web.browsing import visiting
+from tests.web.browsing import acts, signed_in, visiting
 from tests.web.enrolled import HOSTILE, enrolment, region
-from tests.web.seed import NOW_MS, PASSWORD, populate, seeded
+from tests.web.seed import NOW_MS, populate, seeded
 from tests.web.serving import serving
-from tests.web.test_console import FLAGS
 
 pytestmark = pytest.mark.anyio
 NOW_S = NOW_MS // 1000
@@ -42,11 +40,6 @@ FORM = {
     "data": ["camera_pictures", "head_counts"],
 }
 PROPOSAL = permits.proposed(FORM, "form")
-
-
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
 
 
 @pytest.fixture
@@ -86,18 +79,9 @@ def granted(school="s1", target="", days=60) -> bytes:
     return raw
 
 
-async def send(person, path, raw, page="/filings"):
-    files = {"file": ("signed.json", raw, "application/json")}
-    return await person.http.post(path, data={"csrf": await person.token(page)}, files=files)
-
-
 def stored(context):
     with Filings(context.data_dir / "filings.db", context.clock) as found:
         return found.filings()
-
-
-def acts(context):
-    return [(one.who, one.action, one.unit) for one in context.audit.entries()]
 
 
 async def test_a_filing_is_submitted_reviewed_and_approved_by_two_people(context):
@@ -116,7 +100,7 @@ async def test_a_filing_is_submitted_reviewed_and_approved_by_two_people(context
         assert answer.headers["location"] == "/filings/1?done=reviewed"
         given = await approver.get("/filings/1/proposal")
         assert given.text == permits.write_proposal(PROPOSAL)
-        answer = await send(approver, "/filings/1/approve", signed())
+        answer = await approver.upload("/filings/1/approve", signed())
         assert answer.headers["location"] == "/filings/1?done=approved"
         page = (await approver.get("/filings")).text
         assert "in force" in page
@@ -143,7 +127,7 @@ async def test_who_submitted_gets_no_way_to_approve_and_is_refused_if_he_tries(c
         answer = await root.post("/filings/1/review", "/filings/1", verdict="right")
         assert answer.status_code == 409
         await approver.post("/filings/1/review", "/filings/1", verdict="right")
-        assert (await send(root, "/filings/1/approve", signed())).status_code == 409
+        assert (await root.upload("/filings/1/approve", signed())).status_code == 409
     assert stored(context)[0].state is FilingState.REVIEWED
 
 
@@ -161,7 +145,7 @@ async def test_who_may_not_act_gets_neither_form_nor_leave(context, name):
         for path, form in (("review", {"verdict": "right"}), ("withdraw", {"note": "no"})):
             answer = await person.post(f"/filings/1/{path}", "/filings", **form)
             assert answer.status_code == 404
-        assert (await send(person, "/filings/1/approve", signed())).status_code == 404
+        assert (await person.upload("/filings/1/approve", signed())).status_code == 404
     assert [one.state for one in stored(context)] == [FilingState.SUBMITTED]
 
 
@@ -218,7 +202,7 @@ async def test_a_file_no_device_would_believe_is_not_taken_in_and_it_says_why(co
     async with visiting(app, "publisher") as publisher, visiting(app, "approver") as approver:
         await publisher.post("/filings", "/filings", **FORM)
         await approver.post("/filings/1/review", "/filings/1", verdict="right")
-        answer = await send(approver, "/filings/1/approve", make())
+        answer = await approver.upload("/filings/1/approve", make())
         assert answer.status_code == 409
         assert told in answer.text
     assert stored(context)[0].state is FilingState.REVIEWED
@@ -247,7 +231,7 @@ async def test_what_ends_soon_is_told_and_listed(context):
             version = f"1.0.{no}"
             await publisher.post("/filings", "/filings", **(FORM | {"version": version}))
             await approver.post(f"/filings/{no}/review", "/filings", verdict="right")
-            await send(approver, f"/filings/{no}/approve", signed(days, version=version))
+            await approver.upload(f"/filings/{no}/approve", signed(days, version=version))
         page = (await approver.get("/filings")).text
         assert "end within 30 days: 1." in page
         soon = (await approver.get("/filings?soon=1")).text
@@ -268,7 +252,7 @@ async def test_a_schools_grant_is_taken_in_shown_to_it_and_withdrawn(context):
         visiting(app, "school-operator") as operator,
         visiting(app, "other-county") as other,
     ):
-        answer = await send(operator, "/filings/grants", granted(days=20), "/filings/grants")
+        answer = await operator.upload("/filings/grants", granted(days=20), "/filings/grants")
         assert answer.headers["location"] == "/filings/grants?school=s1&done=taken"
         page = (await operator.get("/filings/grants")).text
         assert "the whole school" in page
@@ -281,7 +265,7 @@ async def test_a_schools_grant_is_taken_in_shown_to_it_and_withdrawn(context):
         assert (await other.post(there)).status_code == 404
         assert (await operator.post(there)).status_code == 303
         assert (await operator.post(there)).status_code == 409
-        answer = await send(operator, "/filings/grants", granted(days=20), "/filings/grants")
+        answer = await operator.upload("/filings/grants", granted(days=20), "/filings/grants")
         assert answer.status_code in {303, 400}
     assert ("school-operator", "grant_withdrawn", "s1") in acts(context)
 
@@ -289,19 +273,19 @@ async def test_a_schools_grant_is_taken_in_shown_to_it_and_withdrawn(context):
 async def test_who_is_not_of_a_school_takes_no_grant_in_for_it(context):
     app = create_app(context)
     async with visiting(app, "school-operator") as operator, visiting(app, "school") as viewer:
-        answer = await send(operator, "/filings/grants", granted("s2"), "/filings/grants")
+        answer = await operator.upload("/filings/grants", granted("s2"), "/filings/grants")
         assert answer.status_code == 404
-        answer = await send(operator, "/filings/grants", b"{}", "/filings/grants")
+        answer = await operator.upload("/filings/grants", b"{}", "/filings/grants")
         assert answer.status_code == 400
         assert "no signed filing or grant" in answer.text
         assert 'id="take"' not in (await viewer.get("/filings/grants")).text
-        assert (await send(viewer, "/filings/grants", granted(), "/filings")).status_code == 404
+        assert (await viewer.upload("/filings/grants", granted(), "/filings")).status_code == 404
 
 
 async def test_a_centre_without_a_trust_document_says_so(context):
     app = create_app(replace(context, enrolment=None))
     async with visiting(app, "school-operator") as operator:
-        answer = await send(operator, "/filings/grants", granted(), "/filings/grants")
+        answer = await operator.upload("/filings/grants", granted(), "/filings/grants")
         assert answer.status_code == 400
         assert "no trust document" in answer.text
 
@@ -323,43 +307,18 @@ def test_every_word_a_page_may_need_is_there(lang):
     assert SOON_S == 30 * DAY_S
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    path = next(one for one in PARTS if one.name == "chromium").find()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-def signed_in(chromium, base, name):
-    page = chromium.new_context(locale="zh-CN").new_page()
-    page.complaints = []
-    page.on("pageerror", lambda one: page.complaints.append(str(one)))
-    page.on(
-        "console",
-        lambda one: one.type in {"error", "warning"} and page.complaints.append(one.text),
-    )
-    page.goto(f"{base}/sign-in")
-    page.locator("input[name=name]").fill(name)
-    page.locator("input[name=password]").fill(PASSWORD)
-    page.keyboard.press("Enter")
-    page.locator("#nav-filings").click()
-    return page
-
-
 def test_in_a_browser_a_filing_goes_its_way_in_chinese(chromium, context, free_port, tmp_path):
     file = tmp_path / "signed.json"
     file.write_bytes(signed())
     with serving(context, free_port) as base:
-        page = signed_in(chromium, base, "publisher")
+        page = signed_in(chromium, base, "publisher", "filings")
         for field in ("name", "version", "sha256", "number", "purpose"):
             page.fill(f"#s-{field}", FORM[field])
         for one in FORM["data"]:
             page.check(f"#s-data-{one}")
         page.click("#submit")
         expect(page.locator(".done")).to_contain_text("等待审核")
-        other = signed_in(chromium, base, "approver")
+        other = signed_in(chromium, base, "approver", "filings")
         other.click("#f-1")
         other.check("#v-right")
         other.click("#review")

@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from ketang_center.registry.values import Placement
 from ketang_center.rollouts.plan import Rules, State
@@ -18,13 +18,10 @@ from ketang_center.web.rollout_desk import BY
 from ketang_center.web.text import LANGUAGES, words
 from ketang_contract.config import Config
 from ketang_contract.state import ConfigState
-from tests.parts import PARTS
-from tests.web.browsing import visiting
+from tests.web.browsing import acts, signed_in, visiting
 from tests.web.enrolled import HOSTILE
 from tests.web.rolled import SLOWER, WIDER, rolled
-from tests.web.seed import PASSWORD
 from tests.web.serving import serving
-from tests.web.test_console import FLAGS
 
 pytestmark = pytest.mark.anyio
 ALL = 26
@@ -34,24 +31,13 @@ ACTS = tuple(BY)
 
 
 @pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
-@pytest.fixture
 def world(tmp_path):
     with rolled(tmp_path) as made:
         yield made
 
 
-async def upload(person, path, raw, page=""):
-    files = {"file": ("file.json", raw, "application/json")}
-    token = await person.token(page or "/definitions")
-    return await person.http.post(path, data={"csrf": token}, files=files)
-
-
 async def release(person, world, *more, **named) -> str:
-    answer = await upload(person, "/rollouts/releases", world.signed(*more, **named))
+    answer = await person.upload("/rollouts/releases", world.signed(*more, **named))
     assert answer.status_code == 303, answer.text
     return re.fullmatch(r"/rollouts/releases/(.+)\?done=admitted", answer.headers["location"])[1]
 
@@ -65,10 +51,6 @@ async def begin(person, name, **rules) -> int:
 def rollout(world, no):
     with world.office() as office:
         return office.look.rollout(no)
-
-
-def acts(world):
-    return [(one.who, one.action, one.unit) for one in world.context.audit.entries()]
 
 
 def numbers(text):
@@ -109,7 +91,7 @@ async def test_a_release_is_handed_in_rolled_out_paused_and_taken_back(world):
         What.UNDO,
     )
     assert {("publisher", "release_admitted", "lan"), ("publisher", "rollout_undo", "lan")} <= set(
-        acts(world)
+        acts(world.context)
     )
 
 
@@ -145,6 +127,7 @@ async def test_one_that_widens_waits_for_another_person_and_both_are_named(world
 
 
 async def test_an_approver_declines_and_nobody_gets_it(world):
+    world.place()
     app = create_app(world.context)
     async with visiting(app, "publisher") as publisher, visiting(app, "approver") as approver:
         no = await begin(publisher, await release(publisher, world, WIDER))
@@ -190,6 +173,7 @@ async def test_what_stops_a_rollout_is_told_and_the_failed_may_try_again(world):
 
 @pytest.mark.parametrize("act", ACTS)
 async def test_what_cannot_be_done_now_is_refused_in_one_line(world, act):
+    world.place()
     app = create_app(world.context)
     async with visiting(app, "root") as root, visiting(app, "publisher") as publisher:
         no = await begin(publisher, await release(publisher, world, SLOWER))
@@ -210,6 +194,7 @@ async def test_what_cannot_be_done_now_is_refused_in_one_line(world, act):
     "name", ["county", "school", "other-county", "county-publisher", "county-operator", "approver"]
 )
 async def test_who_holds_no_right_on_the_target_sees_no_button_and_is_refused(world, name):
+    world.place()
     app = create_app(world.context)
     async with visiting(app, "publisher") as publisher, visiting(app, name) as person:
         named = await release(publisher, world, SLOWER)
@@ -264,11 +249,11 @@ async def test_a_release_for_a_unit_one_may_not_publish_for_is_turned_away(world
     app = create_app(world.context)
     async with visiting(app, "county-publisher") as person:
         for target, level in (("lan", "region"), ("lan-qu", "county"), ("nowhere", "school")):
-            answer = await upload(person, "/rollouts/releases", world.signed(SLOWER, target, level))
+            answer = await person.upload("/rollouts/releases", world.signed(SLOWER, target, level))
             assert answer.status_code == 400
             assert f"It is for {target}, which does not exist or is not yours" in answer.text
         await release(person, world, SLOWER, "s1", "school")
-    assert [one for one in acts(world) if one[1] == "release_admitted"] == [
+    assert [one for one in acts(world.context) if one[1] == "release_admitted"] == [
         ("county-publisher", "release_admitted", "s1")
     ]
 
@@ -290,17 +275,17 @@ async def test_a_release_for_a_unit_one_may_not_publish_for_is_turned_away(world
 )
 async def test_a_file_that_is_no_release_is_refused_in_one_line(world, raw, told, zh):
     async with visiting(create_app(world.context), "publisher") as person:
-        answer = await upload(person, "/rollouts/releases", raw)
+        answer = await person.upload("/rollouts/releases", raw)
         assert answer.status_code == 400
         assert told in answer.text
         person.http.cookies.set("lang", "zh")
-        assert zh in (await upload(person, "/rollouts/releases", raw)).text
+        assert zh in (await person.upload("/rollouts/releases", raw)).text
         assert "Traceback" not in answer.text
 
 
 async def test_larger_than_any_release_is_not_even_read(world):
     async with visiting(create_app(world.context), "publisher") as person:
-        answer = await upload(person, "/rollouts/releases", b"x" * (600 << 10))
+        answer = await person.upload("/rollouts/releases", b"x" * (600 << 10))
         assert answer.status_code == 413
 
 
@@ -360,6 +345,7 @@ async def test_a_page_holds_no_inline_script_or_style_and_no_foreign_address(wor
 
 
 async def test_without_the_forms_token_nothing_is_done(world):
+    world.place()
     app = create_app(world.context)
     async with visiting(app, "publisher") as person:
         name = await release(person, world, SLOWER)
@@ -395,6 +381,7 @@ async def test_without_the_forms_token_nothing_is_done(world):
     ],
 )
 async def test_rules_that_are_none_are_told_and_what_was_typed_stays(world, wrong):
+    world.place()
     async with visiting(create_app(world.context), "publisher") as person:
         name = await release(person, world, SLOWER)
         answer = await person.get(f"/rollouts/releases/{name}/begin", params=QUICK | wrong)
@@ -425,7 +412,7 @@ async def test_placements_are_exported_signed_and_brought_back(world):
         assert len(lines) == ALL
         assert lines[0]["path"][0] == {"level": "region", "unit": "lan"}
         signed = b"\n".join(world.placements())
-        answer = await upload(person, "/rollouts/placements", signed)
+        answer = await person.upload("/rollouts/placements", signed)
         assert answer.headers["location"] == f"/rollouts/placements?taken={ALL}&same=0"
         page = (await person.get(answer.headers["location"])).text
         assert f"Taken in: {ALL}; known already: 0." in page
@@ -438,8 +425,8 @@ async def test_placements_are_exported_signed_and_brought_back(world):
         assert 'id="d-s1-ifp-1"' in page
         assert 'id="d-s1-ifp-1"' not in (await school.get("/rollouts/placements")).text
         assert (await school.get("/rollouts/placements/export")).status_code == 404
-        assert (await upload(school, "/rollouts/placements", signed)).status_code == 404
-    assert ("publisher", "placements_taken", "") in acts(world)
+        assert (await school.upload("/rollouts/placements", signed)).status_code == 404
+    assert ("publisher", "placements_taken", "") in acts(world.context)
 
 
 async def test_a_county_takes_in_only_its_own_placements_and_each_wrong_one_is_told(world):
@@ -449,16 +436,16 @@ async def test_a_county_takes_in_only_its_own_placements_and_each_wrong_one_is_t
         assert len(lines) == 20
         assert not any("s3-" in one for one in lines)
         made = world.placements("s1-ifp-1", "s3-ifp-1")
-        answer = await upload(person, "/rollouts/placements", b"\n".join([*made, b"{}"]))
+        answer = await person.upload("/rollouts/placements", b"\n".join([*made, b"{}"]))
         assert answer.status_code == 400
         assert "Not taken in: 2; taken in: 1." in answer.text
         assert "not in a unit of yours" in answer.text
         for raw in (b"[" * 100_000, b"\xff\xfe", b'{"payload": 5}', b"null"):
-            answer = await upload(person, "/rollouts/placements", raw)
+            answer = await person.upload("/rollouts/placements", raw)
             assert answer.status_code == 400
             assert "Not taken in: 1; taken in: 0." in answer.text
         for raw in (b"", b"\n\n"):
-            assert "Choose a file first" in (await upload(person, "/rollouts/placements", raw)).text
+            assert "Choose a file first" in (await person.upload("/rollouts/placements", raw)).text
     with world.office() as office:
         assert len(office.look.not_placed()) == ALL - 1
 
@@ -515,7 +502,7 @@ async def test_the_list_is_filtered_by_the_address_and_given_as_a_table(world):
         assert "s3-" not in part
         for odd in ("?state=nonsense", "?page=99", "?state=%00", "?done=x"):
             assert (await person.get(f"/rollouts/{no}{odd}")).status_code == 200
-    assert ("county", "rollout_exported", "lan-xian") in acts(world)
+    assert ("county", "rollout_exported", "lan-xian") in acts(world.context)
 
 
 async def test_of_a_personal_device_neither_times_nor_connection_are_told(world):
@@ -549,6 +536,9 @@ async def test_pending_ones_that_are_off_line_are_said_to_be(world):
         page = (await person.get(f"/rollouts/{no}?state=pending")).text
         assert "off line now (personal ones not counted): 3." in page
         assert page.count("off line; gets it when it is back") == 3
+        answer = await person.get(f"/rollouts/{no}/devices.csv?state=pending")
+        rows = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))
+        assert {row["Attempt"] for row in rows} == {""}, "nothing was tried there yet"
 
 
 async def test_a_device_tells_what_it_runs_and_who_set_each_value(world):
@@ -595,7 +585,7 @@ async def test_a_centre_without_a_trust_document_says_so(world):
 
     app = create_app(replace(world.context, enrolment=None))
     async with visiting(app, "publisher") as person:
-        answer = await upload(person, "/rollouts/releases", world.signed())
+        answer = await person.upload("/rollouts/releases", world.signed())
         assert answer.status_code == 400
         assert "no trust document" in answer.text
         assert (await person.get("/rollouts/placements")).status_code == 200
@@ -668,32 +658,6 @@ def test_every_word_a_page_may_need_is_there(lang):
         assert [one for one in names if f"{prefix}.{one}" not in keys] == []
 
 
-REASONS = """
-    bad_desired bad_envelope bad_document forged mis_scoped wrong_target wrong_epoch rolled_back
-    version_reused expired left_out region_only one_holder agent_too_old no_trust crashed
-    crashed_later not_connected not_acknowledged collector_failing not_sampled model_failing
-    model_slow parts_refused disk_failing went_off line_down silent unsendable agent_missing
-    agent_not_watched ill_timed
-"""
-
-
-@pytest.mark.parametrize("lang", LANGUAGES)
-def test_every_reason_a_device_or_the_centre_gives_has_words(lang):
-    t = words(lang)
-    for one in REASONS.split():
-        assert rollout_words.reason(one, t) not in {"", one}
-    assert rollout_words.reason("", t) == ""
-    assert rollout_words.reason("of_tomorrow", t) == "of_tomorrow"
-    assert "crashed" in rollout_words.reason("agent_crashed", t)
-
-
-def test_the_reasons_of_acceptance_are_all_known():
-    from ketang_agent.remote.acceptance import ConfigRefused
-
-    named = re.findall(r"``([a-z]+_?[a-z_]*)``", ConfigRefused.__doc__)
-    assert set(named) - {"reason"} <= set(REASONS.split())
-
-
 def test_a_bars_parts_add_up_and_a_single_failure_is_seen():
     counts = {State.COMMITTED: 9_990, State.FAILED: 1, State.PENDING: 9}
     drawn = bar(1, counts, 10_500)
@@ -718,6 +682,8 @@ def test_a_bars_parts_add_up_and_a_single_failure_is_seen():
         ("school s2: 3 of 5 failed", "失败过多（不一定在您所辖部分）", "s1"),
         ("school s2: 3 of 5 failed", "柳湾中学：5 台中 3 台失败", "lan-xian"),
         ("group 1: 3 of 9 committed", "第 1 批：9 台中只有 3 台确认", ""),
+        ("cohort 3: 3 of 9 failed", "开始后 30–45 分钟上线的设备：9 台中 3 台失败", ""),
+        ("cohort 3: 3 of 9 failed", "失败过多（不一定在您所辖部分）", "s1"),
         ("7 failures", "失败 7 台", ""),
         ("30 tell nothing", "30 台没有回音", ""),
         ("the release has expired", "发布已过期", "s1"),
@@ -729,37 +695,14 @@ def test_why_it_stands_still_is_said_in_chinese_and_without_names_of_others(worl
     assert rollout_words.stop(text, words("zh"), tree, part) == zh
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    path = next(one for one in PARTS if one.name == "chromium").find()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-def signed_in(chromium, base, name):
-    page = chromium.new_context(locale="zh-CN").new_page()
-    page.complaints = []
-    page.on("pageerror", lambda one: page.complaints.append(str(one)))
-    page.on(
-        "console",
-        lambda one: one.type in {"error", "warning"} and page.complaints.append(one.text),
-    )
-    page.goto(f"{base}/sign-in")
-    page.locator("input[name=name]").fill(name)
-    page.locator("input[name=password]").fill(PASSWORD)
-    page.keyboard.press("Enter")
-    page.locator("#nav-rollouts").click()
-    return page
-
-
 def test_in_a_browser_a_release_goes_its_way_and_back(chromium, world, free_port, tmp_path):
     world.place()
     file = tmp_path / "release.json"
     file.write_bytes(world.signed(WIDER, release="faster"))
     with serving(world.context, free_port) as base:
-        page, other = (signed_in(chromium, base, one) for one in ("publisher", "approver"))
+        page, other = (
+            signed_in(chromium, base, one, "rollouts") for one in ("publisher", "approver")
+        )
         page.click("#tab-releases")
         page.set_input_files("#u-file", file)
         page.click("#upload")

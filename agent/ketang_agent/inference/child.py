@@ -31,7 +31,8 @@ def command_of(plan: CountingPlan) -> list[str]:
     return [
         *(sys.executable, "-B", "-m", "ketang_agent.inference.worker"),
         *("--source", plan.source.where, "--model", plan.model),
-        *("--scan-s", str(plan.scan_s), "--least-pct", str(plan.least_pct)),
+        *("--scan-s", str(plan.scan_s), "--every-s", str(plan.every_s)),
+        *("--least-pct", str(plan.least_pct)),
         *(("--model-folder", plan.folder) if plan.folder else ()),
         *("--parent", str(os.getpid())),
     ]

@@ -1,4 +1,7 @@
-"""The worker's loop: look, add up, tell; every second a sign of life."""
+"""The worker's loop: look, add up, tell; every second a sign of life.
+
+It looks in the windows in which people are counted, and opens its source in no other.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,6 +13,7 @@ from ketang_agent.inference.aggregate import Look, Tally
 from ketang_agent.inference.capture import Capture, NoFrame
 from ketang_agent.inference.pipeline import Pipeline
 from ketang_agent.inference.protocol import Beat, Stage, beat_line, occupancy_line
+from ketang_agent.windows import is_counted
 from ketang_contract.records import View
 
 _MOST_FAILURES = 5
@@ -29,6 +33,7 @@ class Looking:
     scan_ms: int
     clock: Clock
     tell: Callable[[bytes], None]
+    every_s: int
     tally: Tally = field(default_factory=Tally)
     view: View | None = None
     due_ms: int = 0
@@ -49,7 +54,7 @@ class Looking:
         """Do what is due now."""
         now = self.clock.now()
         self._close(now)
-        if now.boottime_ms >= self.due_ms:
+        if self._is_counted() and now.boottime_ms >= self.due_ms:
             look = self._look(now)
             # it belongs to the window of its frame, even where that has ended meanwhile
             self.tally.add(look)
@@ -59,6 +64,9 @@ class Looking:
             # rest as long as the scan took, so that a slow machine is never more than half busy
             self.due_ms = max(now.boottime_ms + self.scan_ms, after_ms + took_ms)
         self._beat(Stage.REST)
+
+    def _is_counted(self) -> bool:
+        return self.tally.window is not None and is_counted(self.tally.window, self.every_s)
 
     def _look(self, now: Instant) -> Look:
         self._beat(Stage.SOURCE)

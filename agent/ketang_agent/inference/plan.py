@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ketang_agent.inference.sources import Source, source_of
+from ketang_contract.config import COUNTED_EVERY_S
 from ketang_contract.errors import BadInput
 from ketang_models import registry
 from ketang_models.manifest import ModelRefused
@@ -44,6 +45,7 @@ class CountingPlan:
 
     ``folder``: where a model lies that was fetched; empty: the one of this name that was shipped.
     ``least_pct``: how sure the model must be of a head, where its manifest asks for less.
+    ``every_s``: only in the first five minutes of each such stretch, counted from the full hour.
     """
 
     source: Source
@@ -51,6 +53,7 @@ class CountingPlan:
     scan_s: int
     folder: str = ""
     least_pct: int = 0
+    every_s: int = COUNTED_EVERY_S[0]
     limits: Limits = field(default_factory=Limits)
 
 
@@ -69,13 +72,21 @@ def model_of(name: str, folder: str) -> Model:
 
 
 def plan_of(
-    source: str, model: str, scan_s: int, *, folder: str = "", least_pct: int = 0
+    source: str,
+    model: str,
+    scan_s: int,
+    *,
+    folder: str = "",
+    least_pct: int = 0,
+    every_s: int = COUNTED_EVERY_S[0],
 ) -> CountingPlan:
     """Make a plan from what a person or a configuration says.
 
     Raises:
         BadInput: a camera, a source or model that is not there, an interval out of range.
     """
+    if every_s not in COUNTED_EVERY_S:
+        raise BadInput(f"every_s: one of {', '.join(map(str, COUNTED_EVERY_S))} is needed")
     if type(scan_s) is not int or not LEAST_SCAN_S <= scan_s <= MOST_SCAN_S:
         raise BadInput(f"scan_s: whole seconds from {LEAST_SCAN_S} to {MOST_SCAN_S} are needed")
     try:
@@ -83,5 +94,10 @@ def plan_of(
     except ModelRefused as refused:
         raise BadInput(f"model: {refused}") from None
     return CountingPlan(
-        source=source_of(source), model=model, scan_s=scan_s, folder=folder, least_pct=least_pct
+        source=source_of(source),
+        model=model,
+        scan_s=scan_s,
+        folder=folder,
+        least_pct=least_pct,
+        every_s=every_s,
     )

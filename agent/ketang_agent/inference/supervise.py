@@ -23,7 +23,7 @@ from ketang_agent.inference.child import Lines, Process, Spawn, kill, start
 from ketang_agent.inference.limits import CpuMeter, cost_of
 from ketang_agent.inference.plan import CountingPlan, plan_of
 from ketang_agent.inference.protocol import Beat, Exit, Garbled, Stage, parse
-from ketang_agent.windows import Window, open_window
+from ketang_agent.windows import Window, is_counted, open_window
 from ketang_contract.records import Event, EventName, Occupancy, View
 from ketang_contract.state import Camera
 
@@ -125,6 +125,7 @@ class Counting:
         self._start_at_ms = 0
         self._view: View | None = None
         self._window: Window | None = None
+        self._between = False
         self._told_ms = 0
         self._events: list[Told] = []
 
@@ -137,7 +138,14 @@ class Counting:
             return Camera.FAILED
         if self._worker is not None and self._view in _SEEING:
             return Camera.COUNTING
+        if self.rests and self._view is None:
+            return Camera.COUNTING  # whoever stands before it should not take it for off
         return Camera.FAILED if self._troubles or self._view is not None else Camera.OFF
+
+    @property
+    def rests(self) -> bool:
+        """Whether a worker that is ready waits for the next window in which people are counted."""
+        return self._between and self._worker is not None and self._worker.beat is not None
 
     @property
     def looks(self) -> int:
@@ -163,6 +171,7 @@ class Counting:
         if self._stopped:
             return []
         awake_ms = now.boottime_ms - now.suspended_ms
+        self._between = not is_counted(open_window(now), self._plan.every_s)
         self._reap()
         self._obey()
         if not self._engaged:
@@ -320,7 +329,8 @@ class Counting:
         if now.boottime_ms < window.ends_ms + _GRACE_MS:
             return
         told = self._told_ms > window.opened.boottime_ms + _GRACE_MS
-        if not told and self.camera is Camera.FAILED and window.length_s >= _LEAST_UNSEEN_S:
+        due = is_counted(window, self._plan.every_s) and window.length_s >= _LEAST_UNSEEN_S
+        if due and not told and self.camera is Camera.FAILED:
             self._events.append(Occupancy(window_s=window.length_s, view=View.FAILED))
         self._window = open_window(now)
 

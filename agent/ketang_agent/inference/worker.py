@@ -18,6 +18,7 @@ from ketang_agent.inference.no_network import forgo_network
 from ketang_agent.inference.plan import CountingPlan, model_of, plan_of
 from ketang_agent.inference.protocol import Exit, Phrase
 from ketang_agent.inference.sources import SourceKind
+from ketang_contract.config import COUNTED_EVERY_S
 from ketang_contract.errors import BadInput
 from ketang_models.manifest import ModelRefused
 
@@ -55,6 +56,7 @@ def main(
             asked.scan_s,
             folder=asked.model_folder,
             least_pct=asked.least_pct,
+            every_s=asked.every_s,
         )
         return _count(plan, clock, tell, say, pause)
     except BrokenPipeError:
@@ -84,6 +86,7 @@ def _count(
         capture=capture_of(plan.source),
         pipeline=pipeline_of(model_of(plan.model, plan.folder), plan.least_pct / 100),
         scan_ms=plan.scan_s * 1000,
+        every_s=plan.every_s,
         clock=clock or SystemClock(),
         tell=tell,
     )
@@ -113,6 +116,7 @@ def _asked(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--model-folder", default="")
     parser.add_argument("--least-pct", default=0, type=int)
     parser.add_argument("--scan-s", required=True, type=int)
+    parser.add_argument("--every-s", default=COUNTED_EVERY_S[0], type=int)
     parser.add_argument("--parent", required=True, type=int)
     return parser.parse_args(arguments)
 

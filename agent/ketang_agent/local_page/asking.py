@@ -5,7 +5,9 @@ button to cancel in focus each time, so that Enter alone is enough.
 """
 
 import time
+from dataclasses import asdict
 from html import escape
+from typing import Any
 
 from ketang_agent import diagnostics
 from ketang_agent.local_page.words import WORDS
@@ -32,6 +34,14 @@ def countdown(leaving: Leaving | None, lang: str, token: str, now_ms: int) -> st
         f'<section class="alarm" role="alert"><h2>{_say(lang, "leaving", at=at)}</h2><p>{left}</p>'
         f"{_button('/cancel', 'leaving_cancel', lang, token, leaving.job, focus=True)}</section>"
     )
+
+
+def announcement(leaving: Leaving | None, token: str) -> dict[str, Any]:
+    """Return the countdown for the notices of desktop sessions (``session_notice``), for JSON.
+
+    The token stands in the page as well: another site may read neither.
+    """
+    return {"leaving": None if leaving is None else asdict(leaving), "token": token}
 
 
 def invitation(asking: Asking | None, lang: str) -> str:

@@ -19,6 +19,11 @@ class Desk:
     status: Status | None = None
     token: str = ""
 
+    @property
+    def data_dir(self) -> Path:
+        """The agent's own folder."""
+        return self.spool.parent
+
     def __post_init__(self) -> None:
         """A token nobody knows who has not read the page since this start."""
         self.token = secrets.token_urlsafe(16)

@@ -9,15 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from ketang_agent.judged import NOTHING, Judged
 from ketang_agent.local_page import asking
 from ketang_agent.local_page.ledger import SentLine
 from ketang_agent.local_page.purposes import EVERY, FIELDS, TITLES, WHY, Both
 from ketang_agent.local_page.visitor import Visitor
-from ketang_agent.local_page.words import FAULTS, HTML_LANG, WORDS
+from ketang_agent.local_page.words import DROPPED, FAULTS, HTML_LANG, WORDS
 from ketang_agent.remote.commands_room import Asking, Leaving
 from ketang_agent.status import CollectorStatus, Status
 from ketang_contract.records import Stream
-from ketang_contract.state import Camera
+from ketang_contract.state import Camera, ConfigState
 
 PAGE_LINES = 200
 FIRST_LINES = 20
@@ -38,6 +39,7 @@ class View:
     skip: int = 0
     leaving: Leaving | None = None
     asking: Asking | None = None
+    judged: Judged = NOTHING
 
     def say(self, key: str, **values: object) -> str:
         """One of the page's own texts, escaped, with escaped values in it."""
@@ -129,6 +131,8 @@ def _now(view: View) -> str:
         ("window", say("window_says", at=_clock(closes_ms + 1000))),
         ("acked", acked),
         ("faults", _faults(view)),
+        ("hours", say(f"hours_{status.hours}")),
+        ("brought", _brought(view)),
         (
             "buffer",
             say(
@@ -158,6 +162,26 @@ def _faults(view: View) -> str:
     at = 0 if view.lang == "zh" else 1
     lines = (f"<li>{escape(FAULTS[one][at])}</li>" for one in view.status.faults)
     return f'<ul class="bad">{"".join(lines)}</ul>'
+
+
+def _brought(view: View) -> str:
+    """Say what became of what the centre brought, with what no report tells it."""
+    config, say = view.status.config, view.say
+    text = say(f"brought_{config.state}")
+    if config.reason and config.state in {ConfigState.REJECTED, ConfigState.ROLLED_BACK}:
+        text += f" <code>{escape(config.reason)}</code>"
+    if view.judged.detail:
+        text += f'<p class="quiet">{escape(view.judged.detail)}</p>'
+    lines = "".join(
+        f"<li><code>{escape(digest[:12])}</code> {_dropped(view, reason)}</li>"
+        for digest, reason in view.judged.dropped
+    )
+    return text + (f'<p>{say("dropped")}</p><ul class="bad">{lines}</ul>' if lines else "")
+
+
+def _dropped(view: View, reason: str) -> str:
+    both = DROPPED.get(reason)
+    return escape(both[0 if view.lang == "zh" else 1] if both else reason)
 
 
 def _people(view: View) -> str:

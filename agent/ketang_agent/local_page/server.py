@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from ketang_agent import judged
 from ketang_agent.inference.switch import KillSwitch
 from ketang_agent.local_page.desk import Desk
 from ketang_agent.local_page.visitor import visitor_of
@@ -43,7 +44,7 @@ _LOOK_S = 60.0
 """How often an idle server wakes for nothing."""
 _WAKE_TRIES = 20
 _WEEK_MS = 7 * 24 * 3_600_000
-_WORDS = {"/cancel": Word.CANCEL, "/agree": Word.AGREE, "/decline": Word.DECLINE}
+_WORDS = {f"/{one}": one for one in Word}
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src data:; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -201,11 +202,12 @@ class _Handler(BaseHTTPRequestHandler):
         """Show something."""
         path = urlsplit(self.path).path
         pages: Mapping[str, Callable[[], None]] = {
-            "/": self._front,
-            "/sent": self._records,
+            "/": lambda: self._page(of_records=False),
+            "/sent": lambda: self._page(of_records=True),
             "/diagnostics": self._diagnostics,
             "/page.css": self._style,
             "/status.json": self._status_json,
+            "/leaving.json": self._leaving_json,
         }
         if not self._is_for_here():
             self._plain(421, "this page answers to 127.0.0.1 and localhost only")
@@ -239,12 +241,6 @@ class _Handler(BaseHTTPRequestHandler):
         del format, args
 
     # Pages.
-
-    def _front(self) -> None:
-        self._page(of_records=False)
-
-    def _records(self) -> None:
-        self._page(of_records=True)
 
     def _page(self, *, of_records: bool) -> None:
         from ketang_agent.local_page import ledger, page  # noqa: PLC0415  (only a visitor pays)
@@ -280,6 +276,7 @@ class _Handler(BaseHTTPRequestHandler):
             skip=skip,
             leaving=desk.room.leaving,
             asking=desk.room.asking,
+            judged=judged.read(desk.data_dir),
         )
         self._html(200, page.records(view) if of_records else page.front(view))
 
@@ -304,8 +301,14 @@ class _Handler(BaseHTTPRequestHandler):
         if status is None:
             self._plain(503, "starting")
             return
-        text = json.dumps(to_json(status), ensure_ascii=False)
-        self._answer(200, "application/json", text.encode())
+        found = judged.read(self.server.desk.data_dir)
+        self._json(to_json(status) | {"judged": judged.to_json(found)})
+
+    def _leaving_json(self) -> None:
+        from ketang_agent.local_page import asking  # noqa: PLC0415  (only a visitor pays)
+
+        desk = self.server.desk
+        self._json(asking.announcement(desk.room.leaving, desk.token))
 
     def _notice(self, code: int, key: str) -> None:
         from ketang_agent.local_page import page  # noqa: PLC0415  (only a visitor pays)
@@ -375,6 +378,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _html(self, code: int, text: str) -> None:
         self._answer(code, "text/html; charset=utf-8", text.encode("utf-8", "replace"))
+
+    def _json(self, said: Mapping[str, Any]) -> None:
+        self._answer(200, "application/json", json.dumps(said, ensure_ascii=False).encode())
 
     def _plain(self, code: int, text: str) -> None:
         self._answer(code, "text/plain; charset=utf-8", f"{text}\n".encode())

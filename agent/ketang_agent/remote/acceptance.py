@@ -9,28 +9,31 @@ Invariants:
 3. No layer can be left out: neither one the placement names nor one that was accepted before.
 4. What collects never becomes wider by one holder's word.
 5. A refusal changes nothing that is held.
-6. Only the region's keys and the trust document move the time: a school's key ends nobody's.
+6. Only the region's keys and the trust document move the time: a school's key ends nobody's. And
+   a region's key not for good: see ``signed_time``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from ketang_agent.remote import signed_time
+from ketang_agent.remote.holding import Held, Line, Mark
+from ketang_agent.remote.version_order import is_older
 from ketang_contract import config, layers
 from ketang_contract.config import Config, Level, Said
 from ketang_contract.errors import Refused
 from ketang_contract.layers import (
+    HOLDERS_TO_WIDEN,
     LAYER_TYPE,
     PLACEMENT_TYPE,
     Desired,
     Layer,
     LayerAt,
     Placement,
-    Step,
 )
 from ketang_contract.trust import Purpose, Trust, TrustedKey
 
-HOLDERS_TO_WIDEN = 2
 Signers = Callable[[bytes, str, Sequence[str]], frozenset[str]]
 """``signatures.signed_by``: names of those of these keys (PEM) that signed an envelope."""
 Payload = Callable[[bytes, str], bytes]
@@ -49,42 +52,10 @@ class ConfigRefused(Refused):
 
     ``reason`` is ``bad_desired``, ``bad_envelope``, ``bad_document``, ``forged``, ``mis_scoped``,
     ``wrong_target``, ``wrong_epoch``, ``rolled_back``, ``version_reused``, ``expired``,
-    ``ill_timed`` (issued outside its key's time, or after its own end), ``left_out``,
-    ``region_only``, ``one_holder``, ``agent_too_old`` or ``no_trust``.
+    ``ill_timed`` (issued outside its key's time, after its own end, or in the future of a clock
+    that somebody disciplines), ``left_out``, ``region_only``, ``one_holder``, ``agent_too_old`` or
+    ``no_trust``.
     """
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """The highest place in a line of versions that was accepted, and what stood there."""
-
-    key_epoch: int
-    version: int
-    digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """What is held of one target: where its line has come to, and what stands.
-
-    ``standing`` is the content in force, narrowed by all that was accepted since.
-    """
-
-    mark: Mark
-    standing: Config
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """What a device remembers between bundles. ``floor_s``: no signed time it saw was later."""
-
-    floor_s: int = 0
-    placement: Mark | None = None
-    path: tuple[Step, ...] = ()
-    """Of the configuration in force; empty while there is none."""
-    brought: tuple[Step, ...] = ()
-    """Of the placement that was accepted last, in force or not."""
-    lines: Mapping[str, Line] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +70,8 @@ class Situation:
     trust: Trust
     now_s: int
     """The device's clock, UTC seconds; the signed-time floor is taken into account here."""
+    synced: bool = False
+    """Somebody disciplines that clock."""
     signers: Signers
     payload: Payload
     read: Read
@@ -131,6 +104,8 @@ class _Document:
     holders: int
     of_region: bool
     """Whether a key of the whole region signed it: only such a one tells what time it is."""
+    is_new: bool = True
+    """It was not accepted before; what was has told its time already."""
 
 
 def name_of(desired: Desired, payload: Payload) -> str:
@@ -190,8 +165,10 @@ def _placement(raw: bytes, held: Held, now: Situation, moment_s: int) -> _Docume
     if place.device != now.device:
         raise ConfigRefused("wrong_target", f"placement of {place.device}")
     _refuse_back("placement", place, made.digest, held.placement)
-    if held.placement is None or held.placement.digest != made.digest:
-        _refuse_old(place, now.trust.epoch_of(Purpose.CONFIG, ()), moment_s)
+    if held.placement is not None and held.placement.digest == made.digest:
+        return replace(made, is_new=False)
+    _refuse_ill_timed(place, now)
+    _refuse_old(place, now.trust.epoch_of(Purpose.CONFIG, ()), moment_s)
     return made
 
 
@@ -208,15 +185,17 @@ def _layer(
     line = held.lines.get(claimed.target)
     mark = line.mark if line else None
     _refuse_back(claimed.target, claimed, made.digest, mark)
-    if mark is None or mark.digest != made.digest:  # expiry gates acceptance, not what was accepted
+    is_new = mark is None or mark.digest != made.digest
+    if is_new:  # expiry gates acceptance, not what was accepted
+        _refuse_ill_timed(claimed, now)
         # A device that left a unit keeps the epoch its own line has come to under it.
         epoch = now.trust.epoch_of(Purpose.CONFIG, over)
         _refuse_old(claimed, max(epoch, mark.key_epoch if mark else 0), moment_s)
     if claimed.level is not Level.REGION and (wrong := config.misplaced(claimed.content)):
         raise ConfigRefused("region_only", f"{claimed.target}: {', '.join(wrong)}")
-    if _is_older(now.agent_version, claimed.content.min_agent or ""):
+    if is_older(now.agent_version, claimed.content.min_agent or ""):
         raise ConfigRefused("agent_too_old", f"{now.agent_version} < {claimed.content.min_agent}")
-    return made
+    return replace(made, is_new=is_new)
 
 
 def _over(target: str, path: Mapping[str, Level]) -> frozenset[str]:
@@ -264,6 +243,13 @@ def _read(raw: bytes, kind: str, body: type[Any], now: Situation) -> Any:
         raise ConfigRefused(problem.reason, str(problem)) from problem
 
 
+def _refuse_ill_timed(document: Layer | Placement, now: Situation) -> None:
+    # Not the floor, which documents have made: they would lead each other into the future.
+    now_s = max(now.now_s, now.trust.issued_s)
+    if signed_time.is_ahead(document.issued_s, now_s, synced=now.synced):
+        raise ConfigRefused("ill_timed", f"of {document.issued_s}, now {now_s}")
+
+
 def _refuse_old(document: Layer | Placement, epoch: int, moment_s: int) -> None:
     if document.key_epoch != epoch:
         raise ConfigRefused("wrong_epoch", f"{document.key_epoch}, in force: {epoch}")
@@ -279,16 +265,6 @@ def _refuse_back(what: str, document: Layer | Placement, digest: str, mark: Mark
         raise ConfigRefused("rolled_back", f"{what}: {said}, held: {known}")
     if said == known and digest != mark.digest:
         raise ConfigRefused("version_reused", f"{what}: {said}")
-
-
-def _is_older(ours: str, asked: str) -> bool:
-    """Compare two versions of three numbers; what is no such version is 0."""
-
-    def numbers(text: str) -> list[int]:
-        plain = text.split("-", maxsplit=1)[0]
-        return [int(one) if one.isdecimal() else 0 for one in plain.split(".")[:3]]
-
-    return numbers(ours) < numbers(asked)
 
 
 # All of them together.
@@ -381,10 +357,12 @@ def _held(
             standing = config.narrowed(_stood(layer, held, now.base), said)
         lines[target] = Line(Mark(layer.key_epoch, layer.version, one.digest), standing)
     place: Placement = placement.body
-    issued_s = [one.body.issued_s for one in (placement, *brought.values()) if one.of_region]
+    telling = [one for one in (placement, *brought.values()) if one.of_region and one.is_new]
+    floor_s = max([held.floor_s, now.trust.issued_s, *(one.body.issued_s for one in telling)])
     return replace(
         held,
-        floor_s=max(held.floor_s, now.trust.issued_s, *issued_s),
+        floor_s=floor_s,
+        confirmed_s=floor_s if now.synced else held.confirmed_s,
         placement=Mark(place.key_epoch, place.version, placement.digest),
         path=place.path if committed else held.path,
         brought=place.path,

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -207,7 +208,10 @@ class Commands:
         self._answer(answer, one.doing.archive, now)
 
     def _begin(self, envelope: _Envelope, now: Instant) -> None:
-        """Start the child; what it reads fits a pipe, so that nothing waits for it."""
+        """Start the child; what it reads fits a pipe, so that nothing waits for it.
+
+        One that ends before it has read is seen to end, as any other: it let nothing pass.
+        """
         asked = {
             "device": self._device,
             "job": envelope.job,
@@ -221,13 +225,13 @@ class Commands:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
             )
-            if process.stdin is not None:
-                process.stdin.write(json.dumps(asked).encode() + b"\n" + envelope.raw)
-                process.stdin.close()
         except OSError as problem:
             log.warning("command.not_judged why=%s", problem)
             self._refuse(envelope.job, "not_judged", now)
             return
+        with suppress(BrokenPipeError), process.stdin or nullcontext() as pipe:
+            if pipe is not None:
+                pipe.write(json.dumps(asked).encode() + b"\n" + envelope.raw)
         self._child = _Child(process, envelope.job, now.boottime_ms + _CHILD_MS)
 
     def _watch(self, child: _Child, now: Instant) -> None:

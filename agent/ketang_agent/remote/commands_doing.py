@@ -74,7 +74,8 @@ class Doers:
             empty where all is well.
         restart: ends the agent in order, so that it is started again.
         power_off: switches the machine off. Raises OSError or NotApplicable.
-        after_hours: outside the hours of the configuration in force.
+        why_not_after_hours: a word where this is no time after the hours of the configuration in
+            force, empty where it is one.
         in_use: somebody uses the device, or did within minutes; None: it cannot tell.
         notice: on the desktop.
     """
@@ -84,7 +85,7 @@ class Doers:
     bundle: Callable[[Path], Question]
     restart: Callable[[], None]
     power_off: Callable[[], None]
-    after_hours: Callable[[Instant], bool]
+    why_not_after_hours: Callable[[Instant], str]
     in_use: Callable[[Instant], bool | None]
     notice: Notice
 
@@ -273,6 +274,9 @@ class ShuttingDown:
 
     The agent counts, and asks logind to power off at the end, rather than have logind count
     (ScheduleShutdown): if the agent dies, nobody is left to cancel, and nothing must happen.
+
+    Where the agent's account has no desktop of its own, each session's notice asks the page
+    (``session_notice``) and says that it shows the countdown; who asked then hears of it.
     """
 
     archive = b""
@@ -281,49 +285,58 @@ class ShuttingDown:
         self._task = task
         self._countdown: Countdown | None = None
         self._shown_ms = 0
-        self._desktop = False
+        self._own_notice = self._desktop = False
 
     def step(self, now: Instant, said: Sequence[Said]) -> Answer | None:
         """Begin outside hours only; then count, listen, and end."""
         if self._countdown is None:
             return self._begin(now)
         doers, job = self._task.doers, self._task.command.job
-        cancelled = any(one.word is Word.CANCEL and one.job == job for one in said)
+        words = {one.word for one in said if one.job == job}
+        cancelled = Word.CANCEL in words
         turn = self._countdown.step(
             Seen(
                 now_ms=now.boottime_ms,
                 cancelled=cancelled or doers.notice.cancelled(),
                 in_use=doers.in_use(now),
-                after_hours=doers.after_hours(now),
+                after_hours=not doers.why_not_after_hours(now),
             )
         )
+        seen_before, self._desktop = self._desktop, self._desktop or Word.SHOWN in words
         if turn is Turn.COUNTING:
             self._show(self._countdown, now)
-            return None
+            return self._counts(now) if self._desktop and not seen_before else None
         self._task.room.leaving = None
         doers.notice.close()
         if turn is not Turn.DUE:
-            return self._task.answer(State.CANCELLED, turn.value)
+            result = CountdownSaid(seconds=0, desktop=self._desktop)
+            return self._task.answer(State.CANCELLED, turn.value, result)
         return self._switch_off()
 
     def _begin(self, now: Instant) -> Answer:
         seconds, doers = self._task.command.countdown_s, self._task.doers
-        if seconds is None or not doers.after_hours(now):
-            return self._task.answer(State.REFUSED, Turn.IN_HOURS.value)
+        why_not = doers.why_not_after_hours(now)
+        if seconds is None or why_not:
+            return self._task.answer(State.REFUSED, why_not)
         if doers.in_use(now):
             return self._task.answer(State.CANCELLED, Turn.IN_USE.value)
         self._countdown = Countdown(now.boottime_ms, seconds)
         self._show(self._countdown, now, first=True)
-        result = CountdownSaid(seconds=seconds, desktop=self._desktop)
+        return self._counts(now)
+
+    def _counts(self, now: Instant) -> Answer:
+        left_s = self._countdown.left_s(now.boottime_ms) if self._countdown else 0
+        result = CountdownSaid(seconds=left_s, desktop=self._desktop)
         return self._task.answer(State.RUNNING, result=result)
 
     def _show(self, countdown: Countdown, now: Instant, *, first: bool = False) -> None:
         command, left_s = self._task.command, countdown.left_s(now.boottime_ms)
         ends_ms = now.wall_ms + left_s * 1000
-        self._task.room.leaving = Leaving(command.job, command.who, ends_ms)
         if first or now.boottime_ms - self._shown_ms >= _NOTICE_MS:
             self._shown_ms = now.boottime_ms
-            self._desktop = self._task.doers.notice.show(command.who, left_s)
+            self._own_notice = self._task.doers.notice.show(command.who, left_s)
+            self._desktop |= self._own_notice
+        self._task.room.leaving = Leaving(command.job, command.who, ends_ms, self._own_notice)
 
     def _switch_off(self) -> Answer:
         result = CountdownSaid(seconds=0, desktop=self._desktop)

@@ -16,17 +16,23 @@ class Word(StrEnum):
 
     CANCEL = "cancel"
     """Do not shut this device down. Anyone may."""
+    SHOWN = "shown"
+    """A desktop session shows the countdown: said by its notice, for nobody in particular."""
     AGREE = "agree"
     DECLINE = "decline"
 
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """A shutdown that counts down. ``at_ms``: wall time at which it ends, for people to read."""
+    """A shutdown that counts down. ``at_ms``: wall time at which it ends, for people to read.
+
+    ``desktop``: the agent itself shows it on a desktop, so that nobody else need.
+    """
 
     job: str
     who: str
     at_ms: int
+    desktop: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,7 @@ class Room:
     def say(self, said: Said) -> bool:
         """Take a person's word, from any thread; False where it is about nothing that is shown."""
         leaving, asking = self.leaving, self.asking
-        if said.word is Word.CANCEL:
+        if said.word in {Word.CANCEL, Word.SHOWN}:
             fits = leaving is not None and leaving.job == said.job
         else:
             fits = asking is not None and (asking.job, asking.sha256) == (said.job, said.sha256)

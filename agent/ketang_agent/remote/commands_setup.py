@@ -165,7 +165,7 @@ class Commanded:
             bundle=self._bundle,
             restart=around.stop,
             power_off=lambda: power_off(Bus(SYSTEM)),
-            after_hours=lambda now: is_after_hours(self._configured.applied, now),
+            why_not_after_hours=lambda now: why_not_after_hours(self._configured.applied, now),
             in_use=lambda _: in_use(self._desktop),
             notice=DesktopNotice(Bus(SESSION)),
         )
@@ -193,8 +193,10 @@ class Commanded:
         return question
 
 
-def is_after_hours(config: Config, now: Instant) -> bool:
-    """Tell whether hours are set and this is none of them; a device that lost the time cannot."""
-    if config.hours is None or now.time is TimeQuality.BAD:
-        return False
-    return not holds_at(config.hours, now.wall_ms)
+def why_not_after_hours(config: Config, now: Instant) -> str:
+    """Say why this is no time after hours; empty where hours are set and this is none of them."""
+    if config.hours is None:
+        return "no_hours"
+    if now.time is TimeQuality.BAD:
+        return "clock_wrong"
+    return "in_hours" if holds_at(config.hours, now.wall_ms) else ""

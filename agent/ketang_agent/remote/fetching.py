@@ -23,6 +23,7 @@ from ketang_agent.remote import model_store
 from ketang_agent.remote.model_store import Chosen
 from ketang_agent.remote.updates import Fetched, NoRoom, fetch
 from ketang_agent.remote.updates_root import UpdateRefused
+from ketang_agent.remote.version_order import is_older
 from ketang_contract.errors import BadInput, KetangError
 from ketang_contract.trust import Trust
 from ketang_contract.updates import Kind, Target
@@ -69,7 +70,7 @@ def bring(asked: Asked) -> dict[str, object]:
             raise
         fetched = _fetched(asked, facts, newer)
     target = fetched.target
-    if _numbers(target.min_agent) > _numbers(VERSION):
+    if is_older(VERSION, target.min_agent):
         raise UpdateRefused("agent_too_old", f"{target.path}: needs agent {target.min_agent}")
     where = fetched.path
     if target.kind is Kind.MODEL:
@@ -101,10 +102,6 @@ def _laid(store: Path, fetched: Fetched) -> Path:
     laid = model_store.lay(store, fetched.path, wanted, check)
     fetched.path.unlink(missing_ok=True)
     return laid.folder
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(one) for one in version.split(".")) if version else ()
 
 
 def main(arguments: Sequence[str]) -> int:

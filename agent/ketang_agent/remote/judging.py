@@ -9,14 +9,16 @@ enrolment where a device loads ``cryptography`` and pydantic.
 import hashlib
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ketang_agent.enrol import believing
 from ketang_agent.enrol.files import Place, alone, write_private
-from ketang_agent.remote import acceptance, holding
+from ketang_agent.remote import acceptance, holding, signed_time
 from ketang_agent.remote.acceptance import ConfigRefused, Situation
+from ketang_agent.remote.exchange import ASKED, JUDGED, RECEIVED
 from ketang_agent.remote.permits_judging import judge_permits
 from ketang_contract import config, layers, signatures, trust, validate
 from ketang_contract.errors import BadInput, KetangError, Refused
@@ -24,12 +26,20 @@ from ketang_contract.layers import Desired
 from ketang_contract.records import to_json
 from ketang_contract.trust import Trust
 
-ASKED, RECEIVED, JUDGED = "asked.json", "received.json", "judged.json"
-
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the supervisor says beside the bundle. ``held`` is what an earlier verdict gave it."""
+    """What the supervisor says beside the bundle.
+
+    Attributes:
+        device: who is told.
+        agent_version: of the agent.
+        now_s: the device's clock.
+        base: what the profile says.
+        in_force: what applies.
+        held: what an earlier verdict gave it.
+        synced: somebody disciplines the clock.
+    """
 
     device: str
     agent_version: str
@@ -37,6 +47,12 @@ class Asked:
     base: dict[str, Any]
     in_force: dict[str, Any]
     held: dict[str, Any]
+    synced: bool = False
+
+    @property
+    def standing(self) -> Mapping[str, Any]:
+        """What is held, by this clock: the supervisor may have asked before it knew the time."""
+        return signed_time.confirmed(self.held, self.now_s) if self.synced else self.held
 
 
 def verdict(raw: bytes, asked: Asked, believed: Trust) -> dict[str, Any]:
@@ -51,7 +67,7 @@ def verdict(raw: bytes, asked: Asked, believed: Trust) -> dict[str, Any]:
     try:
         desired = layers.read_desired(raw)
         named = acceptance.name_of(desired, signatures.unverified)
-        held = holding.read(asked.held)
+        held = holding.read(asked.standing)
         situation = _situation(asked, believed)
         made = acceptance.judge(desired, held, situation)
     except Refused as why:
@@ -69,6 +85,7 @@ def verdict(raw: bytes, asked: Asked, believed: Trust) -> dict[str, Any]:
         made.held_committed.path,
         max(asked.now_s, made.held.floor_s),
         situation,
+        believed_until_s=_until_s(asked, believed),
     )
     return {
         "hash": made.hash,
@@ -85,6 +102,12 @@ def verdict(raw: bytes, asked: Asked, believed: Trust) -> dict[str, Any]:
     }
 
 
+def _until_s(asked: Asked, believed: Trust) -> int | None:
+    """Say when a permit cannot have been signed yet; None where nobody disciplines the clock."""
+    now_s = max(asked.now_s, believed.issued_s)
+    return now_s + signed_time.AHEAD_S if asked.synced else None
+
+
 def _situation(asked: Asked, believed: Trust) -> Situation:
     return Situation(
         device=asked.device,
@@ -93,6 +116,7 @@ def _situation(asked: Asked, believed: Trust) -> Situation:
         in_force=config.from_json(asked.in_force),
         trust=believed,
         now_s=asked.now_s,
+        synced=asked.synced,
         signers=signatures.signed_by,
         payload=signatures.unverified,
         read=validate.signed,
@@ -119,7 +143,7 @@ def _believed(place: Place, desired: Desired | None, asked: Asked) -> Trust:
 
 def _moment_s(asked: Asked, raw: bytes) -> int:
     """Return the latest of the clock and every signed time this device has seen."""
-    floor_s = int(asked.held.get("floor_s", 0))
+    floor_s = signed_time.floor_of(asked.standing)
     return max(asked.now_s, floor_s, trust.read_accepted(raw).issued_s)
 
 

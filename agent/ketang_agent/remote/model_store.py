@@ -1,30 +1,25 @@
-"""Models that were fetched, side by side, and which of them is in use. Standard library only.
+"""Models that were fetched, side by side. Standard library only.
 
 ``models/<name>/<version>/`` holds a model that passed every check; it appears by one rename, whole.
-``models/current.json`` says which is in use, and which was before while the new one is on trial; it
-changes by one rename, too. So a loss of power at any moment leaves the old one or the new one, and
-the old one stays until the new one has committed. Without a word there, the model that shipped with
-the program is in use.
-
-Steps: ``lay`` → ``activate`` → ``keep``, or ``forget`` to go back.
+Which one counts is the configuration's to say, and which ones stay (``tidying``): the one in force,
+the one before it, and the one that is tried. So a loss of power at any moment leaves each of them
+whole, or not there.
 """
 
-import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from ketang_agent.enrol.files import write_private
 from ketang_contract.ids import is_identifier
 from ketang_models import archive as archives
 from ketang_models import registry
 from ketang_models.manifest import ModelRefused
 from ketang_models.registry import Model
 
-_POINTER, _DRAFT, _GONE = "current.json", ".draft", ".gone"
+_DRAFT, _GONE = ".draft", ".gone"
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}")
 
 
@@ -35,18 +30,6 @@ class Chosen:
     name: str
     version: str
     digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Which model is in use; None: the one that shipped with the program.
-
-    ``before`` means something only while ``on_trial``: what ``forget`` goes back to.
-    """
-
-    current: Chosen | None = None
-    before: Chosen | None = None
-    on_trial: bool = False
 
 
 def place_of(store: Path, name: str, version: str) -> Path:
@@ -114,90 +97,12 @@ def found(store: Path, wanted: Chosen) -> Model:
     return model
 
 
-def standing(store: Path) -> Standing:
-    """Tell which model is in use."""
-    try:
-        said = json.loads((store / _POINTER).read_bytes())
-        return Standing(_chosen(said["current"]), _chosen(said["before"]), said["on_trial"] is True)
-    except (OSError, ValueError, KeyError, TypeError):
-        return Standing()
-
-
-def in_use(store: Path, name: str) -> Model:
-    """Open the model in use of this name: the chosen one, or else the one that shipped.
-
-    Raises:
-        ModelRefused: there is none.
-    """
-    chosen = standing(store).current
-    if chosen is not None and chosen.name == name:
-        return found(store, chosen)
-    return registry.shipped(name)
-
-
-def activate(store: Path, wanted: Chosen | None) -> Standing:
-    """Take a model into use, on trial; None: the one that shipped.
-
-    Twice is as once. While one is on trial already, what stood before that one stays the way back.
-
-    Raises:
-        ModelRefused: it was not laid, or has been damaged since.
-    """
-    now = standing(store)
-    if now.current == wanted:
-        return now
-    if wanted is not None:
-        found(store, wanted)
-    before = now.before if now.on_trial else now.current
-    return _point(store, Standing(wanted, before, on_trial=True))
-
-
-def keep(store: Path) -> Standing:
-    """The model in use has committed: the one before it goes."""
-    now = standing(store)
-    if not now.on_trial:
-        return now
-    kept = _point(store, replace(now, before=None, on_trial=False))
-    _let_go(store, now.before, kept)
-    return kept
-
-
-def forget(store: Path) -> Standing:
-    """The model on trial did harm: go back to the one before, and let it go."""
-    now = standing(store)
-    if not now.on_trial:
-        return now
-    back = _point(store, Standing(now.before))
-    _let_go(store, now.current, back)
-    return back
-
-
 def tidy(store: Path, wanted: Collection[Chosen] = ()) -> None:
-    """Remove what a loss of power left half done, and every model that nobody needs."""
-    now = standing(store)
-    needed = {(one.name, one.version) for one in (now.current, now.before, *wanted) if one}
+    """Remove what a loss of power left half done, and every model that nobody wants."""
+    kept = {(one.name, one.version) for one in wanted}
     for folder in store.glob("*/*"):
-        if (folder.parent.name, folder.name) not in needed:
+        if (folder.parent.name, folder.name) not in kept:
             _remove(folder)
-
-
-def _point(store: Path, said: Standing) -> Standing:
-    store.mkdir(mode=0o700, parents=True, exist_ok=True)
-    told = {
-        "current": _told(said.current),
-        "before": _told(said.before),
-        "on_trial": said.on_trial,
-    }
-    write_private(store / _POINTER, json.dumps(told).encode())
-    return said
-
-
-def _told(one: Chosen | None) -> list[str] | None:
-    return None if one is None else [one.name, one.version, one.digest]
-
-
-def _chosen(said: list[str] | None) -> Chosen | None:
-    return None if said is None else Chosen(*said)
 
 
 def _check_is(model: Model, wanted: Chosen) -> None:
@@ -208,11 +113,6 @@ def _check_is(model: Model, wanted: Chosen) -> None:
 
 def _is(model: Model, wanted: Chosen) -> bool:
     return wanted == Chosen(model.manifest.name, model.manifest.version, model.digest)
-
-
-def _let_go(store: Path, one: Chosen | None, now: Standing) -> None:
-    if one is not None and one != now.current:
-        _remove(place_of(store, one.name, one.version))
 
 
 def _remove(folder: Path) -> None:

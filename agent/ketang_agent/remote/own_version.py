@@ -66,7 +66,7 @@ class OwnVersion:
         """
         wanted = self._wanted(applied.agent)
         if wanted == self._standing.current:
-            return ""
+            return "agent_version_reused" if self._is_another(applied.agent) else ""
         if self._folder is None:
             return "agent_not_watched"
         if reason := self._standing.reason(wanted, ask):
@@ -106,6 +106,17 @@ class OwnVersion:
         if choice is None or choice.version == self._standing.installed:
             return INSTALLED
         return choice.version
+
+    def _is_another(self, choice: AgentChoice | None) -> bool:
+        """Whether the release that runs has this version, and is made of something else.
+
+        What the system's packages installed has no hash to hold it against: whoever installed it
+        vouches for it.
+        """
+        if self._folder is None or choice is None or self._standing.current == INSTALLED:
+            return False
+        runs = versions.sum_of(self._folder, self._standing.current)
+        return runs is not None and runs != choice.sha256
 
     def _is_here(self, choice: AgentChoice | None, wanted: str) -> bool:
         if wanted == INSTALLED or choice is None or self._folder is None:

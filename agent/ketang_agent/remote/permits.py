@@ -1,9 +1,11 @@
 """Filings and camera grants on the device, held against the clock until each one's end.
 
 Invariants:
-- What has ended once stays ended, whatever the clock says later.
+- What has ended once by the clock stays ended, whatever the clock says later. What only a signature
+  says is over is not permitted either, but comes back where that was from the future.
 - Time only runs forward here: a clock that is set back does not stop a permit from ending, across
-  restarts too. One that somebody disciplines (NTP) may put an earlier, undisciplined one right.
+  restarts too. One that somebody disciplines (NTP) may put an earlier, undisciplined one right, and
+  a signature from the future that was believed meanwhile.
 - Without a moment, or with a damaged file, nothing is permitted.
 
 Standard library only: the supervisor holds a ``PermitBook``. The child judges, ``permits_judging``.
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ketang_agent.enrol.files import write_private
+from ketang_agent.remote.signed_time import AHEAD_S
 from ketang_contract.config import ModelChoice
 from ketang_contract.permits import (
     No,
@@ -55,8 +58,8 @@ class PermitBook:
         self._ended: dict[str, None] = {}
         self._latest: dict[str, int] = {}
         self._floor_s = 0
-        self._seen_s = 0.0
-        self._ticked = self._unsaved = False
+        self._seen_s = self._shown_s = 0.0
+        self._ticked = self._unsaved = self._synced = False
         self._boot_s = self._saved_s = 0.0
         self._told: frozenset[str] = frozenset()
         try:
@@ -87,14 +90,17 @@ class PermitBook:
             floor_s: the latest signed time that was accepted.
             synced: somebody disciplines the device's clock.
         """
-        self._floor_s = max(self._floor_s, floor_s)
         ran_s = max(0.0, boot_s - self._boot_s) if self._ticked else 0.0
-        moment_s = max(now_s, float(self._floor_s))
+        shown_s = max(now_s, float(self._floor_s))
+        moment_s = max(shown_s, float(floor_s))
         if synced:
-            self._floor_s = int(moment_s)
+            self._floor_s, shown_s = int(moment_s), moment_s
         else:
+            shown_s = max(shown_s, self._shown_s + ran_s)
             moment_s = max(moment_s, self._seen_s + ran_s)
-        self._seen_s, self._boot_s, self._ticked = moment_s, boot_s, True
+        self._shown_s, self._seen_s = shown_s, moment_s
+        self._boot_s, self._ticked = boot_s, True
+        self._synced = synced
         self._settle()
         moved = self._permits and abs(moment_s - self._saved_s) >= _SAVE_S
         if self._unsaved or moved:
@@ -156,11 +162,19 @@ class PermitBook:
         """Remember what has ended, and how far each line has come."""
         if not self._ticked:
             return
+        if any(self._is_ahead(issued_s) for issued_s in self._latest.values()):
+            self._latest = {
+                line: issued_s
+                for line, issued_s in self._latest.items()
+                if not self._is_ahead(issued_s)
+            }
+            self._unsaved = True
         for one in self._permits:
-            if one.until_s <= self._seen_s and one.digest not in self._ended:
+            if one.until_s <= self._shown_s and one.digest not in self._ended:
                 self._ended[one.digest] = None
                 self._unsaved = True
-            if one.from_s <= self._seen_s and self._latest.get(one.line, 0) < one.issued_s:
+            begun = one.from_s <= self._seen_s and not self._is_ahead(one.issued_s)
+            if begun and self._latest.get(one.line, 0) < one.issued_s:
                 self._latest.pop(one.line, None)
                 self._latest[one.line] = one.issued_s
                 self._unsaved = True
@@ -168,12 +182,18 @@ class PermitBook:
         self._ended = _trimmed(self._ended, held[0])
         self._latest = _trimmed(self._latest, held[1])
 
+    def _is_ahead(self, issued_s: int) -> bool:
+        """Whether something was signed in the future: then it must not end what is signed today."""
+        return self._synced and issued_s > self._seen_s + AHEAD_S
+
     def _load(self, said: dict[str, Any]) -> None:
         permits = tuple(permit_from_json(one) for one in said["permits"])
         self._ended = {str(one): None for one in said["ended"]}
         self._latest = {str(line): int(at_s) for line, at_s in said["latest"].items()}
-        self._floor_s = int(said["floor_s"])
-        self._seen_s = self._saved_s = float(said["seen_s"])
+        # An earlier release kept one floor, confirmed or not: a disciplined clock puts it right.
+        self._floor_s = int(said.get("confirmed_s", 0))
+        self._seen_s = self._saved_s = max(float(said["seen_s"]), float(said["floor_s"]))
+        self._shown_s = float(said.get("shown_s", said["seen_s"]))
         self._permits = permits
 
     def _save(self) -> None:
@@ -182,7 +202,9 @@ class PermitBook:
             "ended": list(self._ended),
             "latest": self._latest,
             "floor_s": self._floor_s,
+            "confirmed_s": self._floor_s,
             "seen_s": self._seen_s,
+            "shown_s": self._shown_s,
         }
         problem = ""
         try:

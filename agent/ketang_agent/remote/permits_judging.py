@@ -34,6 +34,8 @@ def judge_permits(
     path: Sequence[Step],
     now_s: int,
     tools: Tools,
+    *,
+    believed_until_s: int | None = None,
 ) -> Judged:
     """Judge each document by itself.
 
@@ -44,6 +46,8 @@ def judge_permits(
         path: of its placement, from the region down.
         now_s: max(clock, signed-time floor).
         tools: for signatures and strict reading.
+        believed_until_s: what was signed later comes from the future, and would end its whole line
+            for good; None: nobody disciplines this device's clock, so it cannot tell.
     """
     place = Place(tuple(path), device)
     kept: dict[str, Permit] = {}
@@ -53,7 +57,10 @@ def judge_permits(
             _, permit = judge(raw, trust, place, now_s, tools)
         except Refused as why:
             dropped.append(Dropped(frame_digest(raw), why.reason))
-        else:
-            kept[permit.digest] = permit
+            continue
+        if believed_until_s is not None and permit.issued_s > believed_until_s:
+            dropped.append(Dropped(frame_digest(raw), "ill_timed"))
+            continue
+        kept[permit.digest] = permit
     dropped += [Dropped(frame_digest(raw), "too_many") for raw in envelopes[MAX_PERMITS:]]
     return Judged(tuple(kept.values()), tuple(dropped))

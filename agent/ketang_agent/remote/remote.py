@@ -4,7 +4,6 @@ It has what comes down judged by a child, keeps the machine on disk before anybo
 tells what applies now. Standard library only.
 """
 
-import faulthandler
 import hashlib
 import json
 import logging
@@ -18,7 +17,9 @@ from typing import Any, Protocol
 
 from ketang_agent.clock import Instant
 from ketang_agent.enrol.files import write_private
-from ketang_agent.remote import state_file, trial
+from ketang_agent.remote import hanging, signed_time, state_file, trial
+from ketang_agent.remote.deaths import Deaths
+from ketang_agent.remote.exchange import ASKED, JUDGED, RECEIVED
 from ketang_agent.remote.machine import Look, Machine, Phase, Verdict, factory
 from ketang_agent.remote.permits import PermitBook
 from ketang_contract.config import Config
@@ -27,8 +28,7 @@ from ketang_contract.state import ConfigReport
 
 log = logging.getLogger("ketang.config")
 
-ASKED, RECEIVED, JUDGED = "asked.json", "received.json", "judged.json"
-PERMITS = "permits.json"
+PERMITS, DEATHS = "permits.json", "judging-deaths.json"
 COMMAND = (sys.executable, "-m", "ketang_agent.remote.judging")
 
 
@@ -50,11 +50,10 @@ class Child(Protocol):
 
 Start = Callable[[Sequence[str]], Child]
 _CHILD_MS = 60_000
-_AGAIN_MS = 60_000
+_AGAIN_MS, _MOST_AGAIN_MS = trial.AGAIN_MS, 3_600_000
+"""After a judge that said nothing, or a disk that took nothing; longer where judges keep dying."""
 _KEEP_MS = 1_000
 _REFUSED_MS, _MOST_REFUSED_MS = 5_000, 600_000
-HANGS_S = 20.0
-"""A main loop that does nothing for so long in a trial is ended: the next start counts it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +104,7 @@ class Remote:
         self._keep_at_ms = self._write_at_ms = self._refused_at_ms = 0
         self._unwritten = b""
         self._refusals = 0
+        self._deaths = Deaths(self._folder / DEATHS)
         self.permits = PermitBook(self._folder / PERMITS)
         """Filings and grants that were judged, until each one's end."""
         self.told_again = False
@@ -120,16 +120,23 @@ class Remote:
         self._let_time_pass(now)
         if not self._keep(trial.begin(self._machine, now)) and self.phase is Phase.TRIAL:
             self._machine = trial.give_up(self._machine, "disk_failing")
-        self._waiting = (self._folder / RECEIVED).exists()
+        self._deaths.resume(now.boot_id)
+        with suppress(OSError):
+            received = (self._folder / RECEIVED).read_bytes()
+            self._waiting = True
+            # The first may have been anybody's; a judge that takes us down with it waits longer.
+            again_ms = self._wait_ms(_sum(received), but=1)
+            self._is_put_off, self._not_before_ms = bool(again_ms), now.boottime_ms + again_ms
         self._mind_hanging()  # what hung may hang again before the first step
 
     def end(self) -> None:
         """The agent is being stopped in order."""
-        faulthandler.cancel_dump_traceback_later()
+        hanging.ignore()
         if self._child is not None:
             self._child.process.kill()
             self._child.process.communicate()
             self._child = None
+            self._deaths.end()
         self._keep(trial.end(self._machine))
 
     @property
@@ -149,7 +156,7 @@ class Remote:
 
     def floor_s(self) -> int:
         """UTC seconds: no signed time this device has accepted was later."""
-        return int(self._machine.held.get("floor_s", 0))
+        return signed_time.floor_of(self._machine.held)
 
     @property
     def ask(self) -> str:
@@ -180,6 +187,11 @@ class Remote:
         return one is not None and one.config.model != self._machine.in_force.model
 
     @property
+    def candidate(self) -> Config | None:
+        """What is not in force yet, waiting or being tried."""
+        return self._machine.candidate.config if self._machine.candidate else None
+
+    @property
     def staged(self) -> Config | None:
         """What waits for its moment, if anything does."""
         one = self._machine.candidate
@@ -200,7 +212,7 @@ class Remote:
 
     def bring(self, raw: bytes, now: Instant) -> None:
         """Take what came down on ``dn/desired``; it is judged at the next step."""
-        summed = hashlib.sha256(raw).hexdigest()
+        summed = _sum(raw)
         if summed == self._judged_sum or (self._child and summed == self._child.raw_sum):
             self.told_again = True
             return
@@ -254,6 +266,7 @@ class Remote:
             "device": who.device,
             "agent_version": who.agent_version,
             "now_s": now.wall_ms // 1000,
+            "synced": now.time is TimeQuality.SYNCED,
             "base": to_json(who.base),
             "in_force": to_json(self._machine.in_force),
             "held": self._machine.held,
@@ -262,15 +275,17 @@ class Remote:
             raw = (self._folder / RECEIVED).read_bytes()
             write_private(self._folder / ASKED, json.dumps(asked).encode())
             (self._folder / JUDGED).unlink(missing_ok=True)
+            self._deaths.begin(_sum(raw), now.boot_id)
             process = self._start([*self._command, str(self._folder), str(who.identity)])
         except OSError as problem:
+            self._deaths.end()
             self._put_off(f"cannot begin: {problem}", now)
             return
         self._waiting = self._is_put_off = False
         self._child = _Judging(
             process,
             now.boottime_ms + _CHILD_MS,
-            hashlib.sha256(raw).hexdigest(),
+            _sum(raw),
             (self._machine.in_force, self._machine.held),
         )
 
@@ -282,8 +297,10 @@ class Remote:
             return
         said, _ = process.communicate()
         self._child = None
+        self._deaths.end(died=process.returncode != 0 and not said)
         if process.returncode != 0:
-            self._put_off(said[:300].decode(errors="replace") or "ended without a word", now)
+            why = said[:300].decode(errors="replace") or "ended without a word"
+            self._put_off(why, now, self._wait_ms(child.raw_sum))
             return
         try:
             left = json.loads((self._folder / JUDGED).read_bytes())
@@ -311,6 +328,7 @@ class Remote:
             self._refusals, self._refused_at_ms = self._refusals + 1, now.boottime_ms
         else:
             self._refusals = 0
+            self._deaths.forget()
             self.permits.replace(verdict.permits)
         # What was refused for its time, or for a key's, may be right the next time it comes.
         self._judged_sum = "" if verdict.reason else raw_sum
@@ -319,11 +337,16 @@ class Remote:
             with suppress(OSError):  # then it is judged once more, at the next start
                 (self._folder / RECEIVED).unlink(missing_ok=True)
 
-    def _put_off(self, why: str, now: Instant) -> None:
+    def _put_off(self, why: str, now: Instant, wait_ms: int = 0) -> None:
         """Nobody could judge: that says nothing of what came, so it is judged later."""
         log.warning("config.not_judged why=%s", why)
         self._waiting = self._is_put_off = True
-        self._not_before_ms = now.boottime_ms + _AGAIN_MS
+        self._not_before_ms = now.boottime_ms + max(_AGAIN_MS, wait_ms)
+
+    def _wait_ms(self, raw_sum: str, but: int = 0) -> int:
+        """Say how long a bundle has to wait over which judges have died, some deaths apart."""
+        died = self._deaths.of(raw_sum) - but
+        return min(_AGAIN_MS << min(died - 1, 8), _MOST_AGAIN_MS) if died > 0 else 0
 
     # The machine.
 
@@ -348,6 +371,10 @@ class Remote:
 
     def _let_time_pass(self, now: Instant) -> None:
         """What was permitted ends by the clock, off line too; one that is far off is no clock."""
+        if now.time is TimeQuality.SYNCED:
+            known = trial.know_time(self._machine, now.wall_ms // 1000)
+            if known is not self._machine:
+                self._keep(known)
         self.permits.tick(
             0 if now.time is TimeQuality.BAD else now.wall_ms / 1000,
             now.boottime_ms / 1000,
@@ -360,8 +387,12 @@ class Remote:
         return self.phase is Phase.TRIAL and was is not Phase.TRIAL
 
     def _mind_hanging(self) -> None:
-        """In a trial, end a process whose main loop hangs, even where it holds every lock."""
+        """In a trial, end a process whose main loop hangs."""
         if self.phase is Phase.TRIAL:
-            faulthandler.dump_traceback_later(HANGS_S, exit=True)
+            hanging.mind()
         else:
-            faulthandler.cancel_dump_traceback_later()
+            hanging.ignore()
+
+
+def _sum(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()

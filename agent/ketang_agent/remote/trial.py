@@ -17,6 +17,7 @@ Invariants:
 from dataclasses import replace
 
 from ketang_agent.clock import Instant
+from ketang_agent.remote import signed_time
 from ketang_agent.remote.machine import (
     COLLECTS_NOTHING,
     Before,
@@ -77,6 +78,20 @@ def take(machine: Machine, verdict: Verdict) -> Machine:
     if verdict.hash == machine.running or verdict.config == machine.in_force:
         return _commit(accepted, _candidate(verdict))  # nothing is in it that could fail
     return replace(accepted, candidate=_candidate(verdict), state=ConfigState.VERIFIED)
+
+
+def know_time(machine: Machine, now_s: int) -> Machine:
+    """Take in that a disciplined clock says ``now_s``: what was signed in the future moves nothing.
+
+    The same machine where it does not change anything.
+    """
+    held, one = signed_time.confirmed(machine.held, now_s), machine.candidate
+    if one is not None:
+        tried = signed_time.confirmed(one.held, now_s)
+        one = one if tried is one.held else replace(one, held=tried)
+    if held is machine.held and one is machine.candidate:
+        return machine
+    return replace(machine, held=held, candidate=one)
 
 
 def begin(machine: Machine, now: Instant) -> Machine:

@@ -141,14 +141,12 @@ class Depot:
 
     @contextmanager
     def _answer(self, path: str, headers: dict[str, str]) -> Iterator[HTTPResponse]:
-        link = HTTPSConnection(
-            self._host, self._port, timeout=self._timing.timeout_s, context=self._context
-        )
-        end = threading.Timer(self._timing.request_s, _cut, (link,))
+        link = _Link(self._host, self._port, self._timing.timeout_s, self._context)
+        end = threading.Timer(self._timing.request_s, link.cut)
         end.daemon = True
         try:
+            end.start()  # before the first byte: a handshake may drip as well
             link.connect()
-            end.start()
             link.request("GET", quote(f"{self._prefix}{path}", safe="/+"), headers=headers)
             yield link.getresponse()
         except ssl.SSLCertVerificationError as problem:
@@ -184,11 +182,34 @@ def _expect(answer: HTTPResponse, path: str, status: int) -> None:
         raise Unreachable(f"{path}: answered with status {answer.status}")
 
 
-def _cut(link: HTTPSConnection) -> None:
-    """End a connection under its reader, who finds it closed. From another thread."""
-    if link.sock is not None:
-        try:
-            # The plain socket's own: TLS would first say goodbye, and wait.
-            socket.socket.shutdown(link.sock, socket.SHUT_RDWR)
-        except OSError:
-            return  # closed already
+class _Link(HTTPSConnection):
+    """A connection that another thread can end at any moment, in the handshake too."""
+
+    def __init__(self, host: str, port: int, timeout_s: float, context: ssl.SSLContext) -> None:
+        super().__init__(host, port, timeout=timeout_s, context=context)
+        self._tls, self._is_cut = context, False
+
+    def connect(self) -> None:
+        """Connect, and shake hands over a socket that ``cut`` can see.
+
+        Raises:
+            OSError: that failed, or took too long.
+        """
+        plain = socket.create_connection((self.host, self.port), self.timeout)
+        # The library's own would show it only when the handshake is over.
+        self.sock = self._tls.wrap_socket(
+            plain, server_hostname=self.host, do_handshake_on_connect=False
+        )
+        if self._is_cut:
+            raise TimeoutError("no connection in time")
+        self.sock.do_handshake()
+
+    def cut(self) -> None:
+        """End it under its reader, who finds it closed. From another thread."""
+        self._is_cut = True
+        if self.sock is not None:
+            try:
+                # The plain socket's own: TLS would first say goodbye, and wait.
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+            except OSError:
+                return  # closed already

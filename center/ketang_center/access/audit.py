@@ -99,10 +99,17 @@ class Audit:
 
     def note(self, at_ms: int, who: str, action: str, subject: str, unit: str = "") -> None:
         """Add an entry; durable when this returns."""
+        self.note_all(at_ms, who, action, [(subject, unit)])
+
+    def note_all(
+        self, at_ms: int, who: str, action: str, subjects: Iterable[tuple[str, str]]
+    ) -> None:
+        """Add an entry for each subject with its unit, or none; durable when this returns."""
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                self._add(at_ms, who, action, subject, unit)
+                for subject, unit in subjects:
+                    self._add(at_ms, who, action, subject, unit)
                 self._db.execute("COMMIT")
             except BaseException:
                 # Left open, no later look could begin its own.

@@ -1,7 +1,8 @@
 """The enrolment book: who may come in, who is in, and who was thrown out.
 
 Invariants:
-- A bar is for ever: no function here takes one back, and a replay only adds some.
+- A bar is for ever: no function here takes one back, and a replay only adds some. So is the
+  withdrawal of a filing or a camera grant, which stands here too, for its way off the machine.
 - A use of a code, the claim of an asset and the certificate are one transaction.
 """
 
@@ -14,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from ketang_center.enrolment.rows import Rows
-from ketang_center.enrolment.values import Asset, Certificate, Code, Revocation, Waiting
+from ketang_center.enrolment.values import Asset, Certificate, Code, Revocation, Waiting, Withdrawal
 from ketang_contract.errors import BadInput
 
 MOST_WAITING, MOST_OF_SCHOOL = 20_000, 500
@@ -188,6 +189,20 @@ class Book:
         return self.rows.read(
             Certificate, "WHERE revoked_ms IS NOT NULL AND until_ms > ? ORDER BY serial", now_ms
         )
+
+    # Filings and camera grants that were taken back.
+
+    def keep_withdrawn(self, one: Withdrawal) -> bool:
+        """Note for ever that a filing or camera grant was taken back; False when it was before."""
+        return self.rows.add(one)
+
+    def is_withdrawn(self, key: str) -> bool:
+        """Tell whether what has this key was taken back once."""
+        return bool(self.rows.number("SELECT count(*) FROM withdrawn WHERE key = ?", key))
+
+    def withdrawals(self) -> dict[str, Withdrawal]:
+        """Return all that was taken back, by key."""
+        return {one.key: one for one in self.rows.read(Withdrawal, "ORDER BY at_ms, key")}
 
     # Those who wait for a person.
 

@@ -1,9 +1,9 @@
 """Two histories of one enrolment book become one: by what their lines say, never by their numbers.
 
 A book that was put back from a backup may have gone on before anybody noticed, and has given the
-numbers of the lost lines to others. So each line is merged: a bar and a revocation stand for ever,
-a code was used as often as either says, a certificate that was given out is known. Only an asset
-has a later and an earlier state, and there the order of the lines counts.
+numbers of the lost lines to others. So each line is merged: a bar, a revocation and a withdrawal
+stand for ever, a code was used as often as either says, a certificate that was given out is known.
+Only an asset has a later and an earlier state, and there the order of the lines counts.
 """
 
 import logging
@@ -12,15 +12,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ketang_center.enrolment.rows import Line, Rows
-from ketang_center.enrolment.values import Asset, Certificate, Code, Revocation
+from ketang_center.enrolment.values import Asset, Certificate, Code, Revocation, Withdrawal
 
 log = logging.getLogger("ketang.enrolment")
 
 PUT_BACK = "put_back"
 """Mark: lines came back, and what belongs to that (``settle``, a new epoch) is not done yet."""
+CAME, STOPPED = 1, 2
+"""Its values: just so, or what would have gone on by itself has been stopped meanwhile."""
 
 _CHANGES = {
     Revocation: "NOTHING",
+    Withdrawal: "NOTHING",
     Code: "UPDATE SET used = max(used, excluded.used),"
     " withdrawn = max(withdrawn, excluded.withdrawn)",
     Certificate: "UPDATE SET revoked_ms = coalesce(revoked_ms, excluded.revoked_ms)",
@@ -30,12 +33,12 @@ _CHANGES = {
 
 
 def is_bar(line: Line) -> bool:
-    """Tell whether a line throws a device out.
+    """Tell whether a line takes back what was allowed: a device, a filing, a camera grant.
 
     Raises:
         BadInput: it is none of ours.
     """
-    return isinstance(Rows.value_of(line[1]), Revocation)
+    return isinstance(Rows.value_of(line[1]), Revocation | Withdrawal)
 
 
 def take_in(rows: Rows, lines: Sequence[Line]) -> None:
@@ -47,7 +50,7 @@ def take_in(rows: Rows, lines: Sequence[Line]) -> None:
     if not lines:
         return
     with rows.transaction():
-        rows.set_mark(PUT_BACK, 1)
+        rows.set_mark(PUT_BACK, CAME)
         for one in lines:
             _merge(rows, Rows.value_of(one[1]))
             rows.keep_line(one)

@@ -6,10 +6,7 @@ off the machine can put back what a restored backup forgot.
 
 import hashlib
 import json
-import sqlite3
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from enum import Enum
 from pathlib import Path
@@ -22,16 +19,17 @@ from ketang_center.enrolment.values import (
     Reason,
     Revocation,
     Waiting,
+    Withdrawal,
 )
 from ketang_center.registry.values import Kind
+from ketang_center.rows_file import Cell, RowsFile, Shape
 from ketang_contract.errors import BadInput
 
 T = TypeVar("T")
-Cell = str | int | None
 Line = tuple[int, str]
 """Of the journal: its number, and the image of a row."""
 
-_SCHEMA = """
+_TABLES = """
 CREATE TABLE IF NOT EXISTS asset (
   device TEXT NOT NULL UNIQUE, school TEXT, asset TEXT, room TEXT NOT NULL, kind TEXT NOT NULL,
   serial TEXT NOT NULL, claimed_ms INTEGER, PRIMARY KEY (school, asset)) WITHOUT ROWID;
@@ -54,6 +52,10 @@ CREATE TABLE IF NOT EXISTS barred (
   WITHOUT ROWID;
 CREATE TRIGGER IF NOT EXISTS barred_stays BEFORE DELETE ON barred
   BEGIN SELECT raise(ABORT, 'a bar is for ever'); END;
+CREATE TABLE IF NOT EXISTS withdrawn (
+  key TEXT PRIMARY KEY, at_ms INTEGER NOT NULL, why TEXT NOT NULL, by TEXT NOT NULL) WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS withdrawn_stays BEFORE DELETE ON withdrawn
+  BEGIN SELECT raise(ABORT, 'what was withdrawn stays so'); END;
 CREATE TABLE IF NOT EXISTS waiting (
   no INTEGER PRIMARY KEY AUTOINCREMENT, key_id TEXT NOT NULL UNIQUE, school TEXT NOT NULL,
   code_id TEXT NOT NULL, serial TEXT NOT NULL, asset TEXT NOT NULL, source TEXT NOT NULL,
@@ -62,6 +64,8 @@ CREATE TABLE IF NOT EXISTS journal (no INTEGER PRIMARY KEY AUTOINCREMENT, body T
 CREATE TABLE IF NOT EXISTS came (no INTEGER PRIMARY KEY AUTOINCREMENT, line TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
+_WITH_WITHDRAWALS = ""
+_SHAPE = Shape(_TABLES, (_WITH_WITHDRAWALS,))
 _READ: dict[Any, Callable[[Any], Any]] = {
     Kind: Kind,
     Reason: Reason,
@@ -70,14 +74,15 @@ _READ: dict[Any, Callable[[Any], Any]] = {
 }
 
 
-class Rows:
-    """One connection behind one lock; any thread."""
+class Rows(RowsFile):
+    """One connection behind one lock; any thread, several processes."""
 
     KINDS: ClassVar[dict[type, tuple[str, tuple[str, ...]]]] = {
         Asset: ("asset", ("school", "asset")),
         Code: ("code", ("id",)),
         Certificate: ("certificate", ("serial",)),
         Revocation: ("barred", ("device",)),
+        Withdrawal: ("withdrawn", ("key",)),
         Waiting: ("waiting", ("no",)),
     }
     """Table and key of each value; its columns are the value's fields, in their order."""
@@ -86,51 +91,11 @@ class Rows:
         "code": Code,
         "certificate": Certificate,
         "barred": Revocation,
+        "withdrawn": Withdrawal,
     }
 
     def __init__(self, path: Path) -> None:
-        self._lock = threading.RLock()
-        self._db = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.executescript(_SCHEMA)
-
-    def close(self) -> None:
-        """Close the file."""
-        with self._lock:
-            self._db.close()
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing, durable when it ends; joins the one that this thread has open."""
-        with self._lock:
-            if self._db.in_transaction:
-                yield
-                return
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-
-    def run(self, statement: str, *values: Cell) -> int:
-        """Run a statement of ours; return how many rows it touched."""
-        with self._lock:
-            return self._db.execute(statement, values).rowcount
-
-    def number(self, query: str, *values: Cell) -> int:
-        """Return the one number a query gives."""
-        with self._lock:
-            (found,) = self._db.execute(query, values).fetchone()
-        return int(found)
-
-    def table(self, query: str, *values: Cell) -> list[tuple[Any, ...]]:
-        """Return the rows of a query of ours, for counts over many."""
-        with self._lock:
-            return self._db.execute(query, values).fetchall()
+        super().__init__(path, _SHAPE)
 
     def next_number(self, name: str, least: int = 1) -> int:
         """Return a number of this name greater than all before, and not less than ``least``."""
@@ -139,19 +104,10 @@ class Rows:
             self.set_mark(name, number)
             return number
 
-    def mark(self, name: str) -> int:
-        """Return a number that is kept under a name; 0 at first."""
-        return self.number("SELECT coalesce(max(value), 0) FROM meta WHERE key = ?", name)
-
-    def set_mark(self, name: str, value: int) -> None:
-        """Keep a number under a name."""
-        self.run("INSERT OR REPLACE INTO meta VALUES (?, ?)", name, value)
-
     def read(self, kind: type[T], rest: str, *values: Cell) -> list[T]:
         """Return the values a ``WHERE …`` or ``ORDER BY …`` of ours picks."""
         table, _ = self.KINDS[kind]
-        with self._lock:
-            rows = self._db.execute(f"SELECT * FROM {table} {rest}", values).fetchall()  # nosec B608  # noqa: S608  (text of ours)
+        rows = self.table(f"SELECT * FROM {table} {rest}", *values)  # nosec B608  # noqa: S608  (text of ours)
         return [_made(kind, row) for row in rows]
 
     def put(self, value: object) -> None:

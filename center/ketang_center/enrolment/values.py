@@ -109,3 +109,17 @@ class Revocation:
     at_ms: int
     why: str
     by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawal:
+    """A filing or camera grant that was taken back, for ever.
+
+    ``key`` is the digest of its signed document; of a filing that nobody had signed yet, its number
+    and when it was submitted.
+    """
+
+    key: str
+    at_ms: int
+    why: str
+    by: str

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Container, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,9 +141,25 @@ class Subscriber:
         """Since when devices are heard without a break; None while they are not. Any thread."""
         return self._listening_ms if self._hears else None
 
-    def say(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+    def say(self, topic: str, payload: bytes) -> None:
         """Publish to a device, QoS 1. From any thread."""
-        self._client.publish(topic, payload, qos=1, retain=retain)
+        self._client.publish(topic, payload, qos=1)
+
+    def leave(self, topic: str, payload: bytes) -> Callable[[], bool]:
+        """Publish what a device finds there whenever it comes, retained, QoS 1. From any thread.
+
+        Returns:
+            What tells whether the broker has it. Of what was given while there was no connection it
+            never does, though that goes out, too.
+        """
+        sent = self._client.publish(topic, payload, qos=1, retain=True)
+
+        def taken() -> bool:
+            with suppress(RuntimeError, ValueError):  # there was no connection
+                return sent.is_published()
+            return False
+
+        return taken
 
     def show_new_identity(self) -> None:
         """Read our certificate anew; the next connection shows it. From any thread."""

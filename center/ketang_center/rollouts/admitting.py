@@ -14,13 +14,19 @@ from ketang_center.rollouts.values import Placed, Release, Signed
 from ketang_contract import config, layers, releases, signatures, validate
 from ketang_contract.config import Config, Level
 from ketang_contract.errors import BadInput, Refused
-from ketang_contract.layers import LAYER_TYPE, PLACEMENT_TYPE, Layer, Placement, Step
+from ketang_contract.layers import (
+    HOLDERS_TO_WIDEN,
+    LAYER_TYPE,
+    PLACEMENT_TYPE,
+    Layer,
+    Placement,
+    Step,
+)
 from ketang_contract.trust import Purpose, Trust, TrustedKey
 from ketang_profiles.configured import agents, as_config
 from ketang_profiles.profile import shipped
 
 T = TypeVar("T", Layer, Placement)
-HOLDERS_TO_WIDEN = 2
 _AHEAD_S = 86_400
 
 
@@ -34,6 +40,14 @@ class Admitted:
     layer: Signed
     undo: Signed
     release: Release
+
+
+class HereAlready(BadInput):
+    """The very release, with these signatures or more, is here. Caller: go on with ``release``."""
+
+    def __init__(self, release: str) -> None:
+        super().__init__(f"{release}: it, with these signatures, is here already")
+        self.release = release
 
 
 class Judge:
@@ -109,7 +123,9 @@ class Judge:
             chosen = self._book.grounds() | self._book.turns(placed.device)
             digests = [chosen[one] for one in placed.targets if one in chosen]
             found = [one for one in map(self._book.layer, digests) if one is not None]
-            said = [config.Said(one.target, one.level, self.stands(one, base)) for one in found]
+            said = [
+                config.Said(one.target, one.level, stands(self._book, one, base)) for one in found
+            ]
             return config.merge(base, said).config
 
         return config.widened(comes_to(held), comes_to(made))
@@ -165,24 +181,15 @@ class Judge:
             same = (known.layer, known.undo) == (layer.digest, undo.digest)
             if same and set(holders) > set(known.holders):
                 return
-            what = "it, with these signatures," if same else "another release of this name"
-            raise BadInput(f"{layer.release}: {what} is here already")
+            if same:
+                raise HereAlready(layer.release)
+            raise BadInput(f"{layer.release}: another release of this name is here already")
         newest = next(iter(self._book.layers_of(layer.target)), None)
         if newest and (newest.key_epoch, newest.version) >= (layer.key_epoch, layer.version):
             raise BadInput(
                 f"{layer.release}: version {layer.version} of {layer.target}, but"
                 f" {newest.version} is here already: sign it with a higher one"
             )
-
-    def stands(self, one: Signed, base: Config) -> Config:
-        """Return what a layer comes to on a device: an undo never lifts what stood before it."""
-        content = config.full(one.level, one.content, base)
-        if one.undoes is not None:
-            for other in self._book.layers_of(one.target):
-                if (other.key_epoch, other.version) == (one.key_epoch, one.undoes):
-                    undone = config.full(one.level, other.content, base)
-                    content = config.narrowed(content, undone)
-        return content
 
     def _widens(self, layer: Layer) -> tuple[str, ...]:
         """Name the fields in which a layer allows more than any device may hold of its target."""
@@ -191,7 +198,7 @@ class Judge:
         wider: set[str] = set()
         for base in agents() if layer.level is Level.REGION else [Config()]:
             after = config.full(layer.level, layer.content, base)
-            stood = [self.stands(one, base) for one in held]
+            stood = [stands(self._book, one, base) for one in held]
             if not stood and layer.level is Level.REGION:
                 stood = [base]
             wider.update(*(config.widened(was, after) for was in stood))
@@ -224,6 +231,17 @@ class Judge:
             content=layer.content,
             before=undo.content,
         )
+
+
+def stands(book: RolloutBook, one: Signed, base: Config) -> Config:
+    """Return what a layer comes to on a device: an undo never lifts what stood before it."""
+    content = config.full(one.level, one.content, base)
+    if one.undoes is not None:
+        for other in book.layers_of(one.target):
+            if (other.key_epoch, other.version) == (one.key_epoch, one.undoes):
+                undone = config.full(one.level, other.content, base)
+                content = config.narrowed(content, undone)
+    return content
 
 
 def way_of(registry: Registry, device: str, at_ms: int) -> tuple[Step, ...]:

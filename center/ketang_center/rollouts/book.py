@@ -22,9 +22,10 @@ CENTER = "center"
 """Who did it, where no person did."""
 ACTS = "acts"
 """A number that grows with every act of a person: the engine looks again then."""
+_AT_WORK_MS = "at_work_ms"
 _MEMBER = (
     "rollout, device, kind, school, position, grp, state, reason, attempt, sent_ms, updated_ms,"
-    " excused, hash"
+    " excused, hash, cohort"
 )
 
 
@@ -124,7 +125,7 @@ class RolloutBook(DocumentBook):
 
     def put_members(self, members: Iterable[Member]) -> None:
         """Write members over those of the same rollout and device."""
-        marks = ", ".join("?" * 13)
+        marks = ", ".join("?" * 14)
         self.rows.run_many(
             f"INSERT OR REPLACE INTO member ({_MEMBER}) VALUES ({marks})",  # nosec B608  # noqa: S608  (text of ours)
             map(_row, members),
@@ -211,11 +212,18 @@ class RolloutBook(DocumentBook):
     def put_had(self, those: Iterable[Had]) -> None:
         """Note what devices are sent, before they are."""
         self.rows.run_many(
-            "INSERT OR REPLACE INTO had VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO had VALUES (?, ?, ?, ?, ?, ?, 0)",
             [
                 (one.device, one.hash, one.stamp, one.attempt, one.sent_ms, one.trust_version)
                 for one in those
             ],
+        )
+
+    def set_out(self, those: Iterable[Had]) -> None:
+        """Note what the broker has taken over, as far as it is still the last that was sent."""
+        self.rows.run_many(
+            "UPDATE had SET out = 1 WHERE device = ? AND stamp = ? AND sent_ms = ?",
+            [(one.device, one.stamp, one.sent_ms) for one in those],
         )
 
     def all_had(self) -> dict[str, Had]:
@@ -280,6 +288,14 @@ class RolloutBook(DocumentBook):
         """Say that a person has changed something, in the transaction of the change."""
         self.rows.raise_mark(ACTS)
 
+    def seen_at_work(self, at_ms: int) -> None:
+        """Note that the engine has done all that was due, UTC ms."""
+        self.rows.set_mark(_AT_WORK_MS, at_ms)
+
+    def engine_seen(self) -> int | None:
+        """Return when the engine had last done all that was due, UTC ms; None: never."""
+        return self.rows.mark(_AT_WORK_MS) or None
+
     def changes(self) -> int:
         """Return a number that grows with every change of what bundles are made of."""
         return self.rows.mark(CHANGES)
@@ -301,6 +317,7 @@ def member_of(row: Sequence[Any]) -> Member:
         updated_ms=row[10],
         excused=bool(row[11]),
         hash=row[12],
+        cohort=row[13],
     )
 
 
@@ -319,6 +336,7 @@ def _row(one: Member) -> tuple[str | int, ...]:
         one.updated_ms,
         int(one.excused),
         one.hash,
+        one.cohort,
     )
 
 
@@ -335,4 +353,5 @@ def _had(row: Sequence[Any]) -> Had:
         attempt=row[3],
         sent_ms=row[4],
         trust_version=row[5],
+        out=bool(row[6]),
     )

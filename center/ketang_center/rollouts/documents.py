@@ -19,6 +19,8 @@ from ketang_contract.records import to_json
 
 CHANGES = "changes"
 """A number that grows when a device may have to get another bundle: it is looked at then."""
+RESTORED = "restored from a backup"
+"""How the reason of a rollout begins that was paused since the centre was put back."""
 _LAYER = (
     "digest, target, level, key_epoch, version, release, undoes, content, issued_s, expires_s,"
     " envelope"
@@ -54,6 +56,26 @@ class DocumentBook:
     def transaction(self) -> AbstractContextManager[None]:
         """All or nothing, durable when it ends; joins the one that this thread has open."""
         return self.rows.transaction()
+
+    def is_held(self) -> bool:
+        """Tell whether nothing is to be sent to anybody: a restore waits for a person's look.
+
+        For as long as a rollout is paused for it: what a device that was away is to have may have
+        been taken back since the backup.
+        """
+        return bool(
+            self.rows.number(
+                "SELECT count(*) FROM rollout WHERE state = 'paused' AND reason LIKE ?",
+                f"{RESTORED}%",
+            )
+        )
+
+    def last_ms(self) -> int:
+        """Return when this book was last written, as far as its rows tell, UTC ms; 0: never."""
+        return self.rows.number(
+            "SELECT max((SELECT coalesce(max(at_ms), 0) FROM event),"
+            " (SELECT coalesce(max(at_ms), 0) FROM report))"
+        )
 
     def add_layer(self, one: Signed) -> None:
         """Keep a layer; of one that is kept already, the envelope with more signatures."""

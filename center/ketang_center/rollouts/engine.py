@@ -15,12 +15,13 @@ from ketang_center.registry.database import Registry
 from ketang_center.rollouts.book import CENTER, RolloutBook
 from ketang_center.rollouts.bundles import Composer
 from ketang_center.rollouts.catching_up import CatchingUp
-from ketang_center.rollouts.hearing import Heard, Inbox, Sessions
+from ketang_center.rollouts.hearing import Heard, Hearing, Inbox, Sessions
 from ketang_center.rollouts.joining import join
 from ketang_center.rollouts.live import Live
-from ketang_center.rollouts.outcomes import Seen, is_line_down, overdue, said
+from ketang_center.rollouts.outcomes import said
 from ketang_center.rollouts.plan import FAILURES, State, decide
-from ketang_center.rollouts.sending import Parcel, Sender, Told
+from ketang_center.rollouts.sending import Parcel, Sender, Taken, Told
+from ketang_center.rollouts.silence import fallen_silent
 from ketang_center.rollouts.values import (
     LIVE,
     SENDING,
@@ -35,6 +36,7 @@ from ketang_contract.state import Reported
 log = logging.getLogger("ketang.rollouts")
 
 Revision = tuple[int, ...]
+_AT_WORK_MS = 10_000
 _RENEW_MS = 15_000
 """How often it is looked who has sent a record, while that is not known of everybody."""
 
@@ -64,7 +66,7 @@ class Engine:
         book: RolloutBook,
         registry: Registry,
         composer: Composer,
-        say: Callable[[str, bytes], None],
+        say: Callable[[str, bytes], Taken],
         inbox: Inbox,
         sources: Sources,
     ) -> None:
@@ -79,8 +81,8 @@ class Engine:
         self._placed: dict[str, Placed] = {}
         self._schools: dict[str, list[str]] = {}
         self._seen: tuple[Revision, Revision] | None = None
-        self._hearing_since_ms: int | None = None
-        self._renewed_ms = 0
+        self._hearing = Hearing()
+        self._noted_ms = self._renewed_ms = 0
         self._finding_out = True
 
     def step(self, now_ms: int) -> None:
@@ -97,26 +99,35 @@ class Engine:
             self._seen = None
             self._inbox.give_back(heard)
             raise
-        hearing_ms = self._sources.hearing_since_ms()
-        if hearing_ms is None:
-            return
+        told_ms = self._sources.hearing_since_ms()
         try:
-            self._listen(hearing_ms, now_ms)
-            for live in self._lives:
-                self._judge_silence(live, hearing_ms, now_ms)
-                self._go_on(live, now_ms)
-            fixed = set().union(*self._stuck.values(), *(one.failed for one in self._lives))
-            self._catching_up.step(self._placed, self._unresolved(), fixed, self._follow, now_ms)
+            if told_ms is not None:
+                self._listen(told_ms, now_ms)
+                for live in self._lives:
+                    self._judge_silence(live, now_ms)
+                    self._go_on_or_stop(live, now_ms)
+                fixed = set().union(*self._stuck.values(), *(one.failed for one in self._lives))
+                self._catching_up.step(
+                    self._placed, self._unresolved(), fixed, self._follow, now_ms
+                )
+                self._sender.note_taken()
+            self._note_at_work(now_ms)
         except BaseException:
             self._seen = None
             raise
 
-    def _listen(self, hearing_ms: int, now_ms: int) -> None:
+    def _note_at_work(self, now_ms: int) -> None:
+        if not 0 <= now_ms - self._noted_ms < _AT_WORK_MS:
+            self._book.seen_at_work(now_ms)
+            self._noted_ms = now_ms
+
+    def _listen(self, told_ms: int, now_ms: int) -> None:
         """Ask again when the centre has been deaf, and find out who is still there."""
-        if hearing_ms != self._hearing_since_ms:
+        if self._hearing.begins_anew(told_ms, now_ms):
             self._ask_again()
-            self._hearing_since_ms = self._sessions.hearing_since_ms = hearing_ms
+            self._sessions.hearing_since_ms = self._hearing.since_ms
             self._renewed_ms = now_ms
+        hearing_ms = self._hearing.since_ms
         was, self._finding_out = self._finding_out, now_ms - hearing_ms < SILENT_MS + _RENEW_MS
         if was and not 0 <= now_ms - self._renewed_ms < _RENEW_MS:
             self._sessions.renew(self._sources.presence())
@@ -133,15 +144,15 @@ class Engine:
         before = self._seen
         if before == (acts, documents):
             return
+        if before is None or before[1] != documents:
+            self._placed = self._book.all_placed()
+            self._catching_up.look_at(self._placed)
         self._load(now_ms)
         self._sender.forget(first=before is None)
-        if before is None or before[1] != documents:
-            self._catching_up.look_at(self._placed)
         self._seen = (acts, documents)
 
     def _load(self, now_ms: int) -> None:
         book = self._book
-        self._placed = book.all_placed()
         kinds = {one.id: one.kind.value for one in self._registry.devices()}
         self._schools = {}
         for one in self._placed.values():
@@ -195,37 +206,28 @@ class Engine:
             for other in self._lives:  # one that was busy may be free for another release now
                 other.wakes |= other.is_pending(after.device)
 
-    def _judge_silence(self, live: Live, hearing_ms: int, now_ms: int) -> None:
-        changes: list[tuple[Live, Member]] = []
-        rules = live.rollout.rules
+    def _judge_silence(self, live: Live, now_ms: int) -> None:
         unresolved = self._unresolved() if live.unresolved else set[str]()
-        for device in live.unresolved:
-            member = live.members[device]
-            at_hand_ms = now_ms - max(member.sent_ms, hearing_ms)
-            if at_hand_ms < min(rules.silence_s, rules.alone_s) * 1000:
-                continue
-            found = overdue(
-                member,
-                self._sessions.seen(device),
-                rules,
-                quiet_ms=now_ms - max(member.updated_ms, hearing_ms),
-                at_hand_ms=at_hand_ms,
-                line_down=is_line_down(member.sent_ms, self._others(member, unresolved)),
+        changes = [
+            (live, replace(after, excused=after.excused and after.state in FAILURES))
+            for after in fallen_silent(
+                live, self._schools, self._sessions, unresolved, self._hearing.since_ms, now_ms
             )
-            if found:
-                changes.append((live, _become(member, *found, now_ms)))
+        ]
         if changes:
             with self._book.transaction():
                 self._write(changes, now_ms)
             self._take_over(changes)
 
-    def _others(self, member: Member, unresolved: Container[str]) -> Iterable[Seen]:
-        """Yield the sessions of its school's devices that are in no trial."""
-        for one in self._schools.get(member.school, ()):
-            if one not in unresolved:
-                yield self._sessions.seen(one)
-
     # What happens next.
+
+    def _go_on_or_stop(self, live: Live, now_ms: int) -> None:
+        """One rollout that cannot be read stops for itself; the others go on."""
+        try:
+            self._go_on(live, now_ms)
+        except (LookupError, TypeError, ValueError) as problem:
+            log.exception("rollout.broken no=%d", live.rollout.no)
+            self._set(live, RolloutState.PAUSED, f"the centre cannot go on: {problem!r}", now_ms)
 
     def _go_on(self, live: Live, now_ms: int) -> None:
         rollout = live.rollout
@@ -239,7 +241,7 @@ class Engine:
         decision = decide(
             rollout.rules,
             standing,
-            live.candidates(self._sessions.connected, lambda one: self._is_busy(live, one)),
+            live.candidates(self._sessions, lambda one: self._is_busy(live, one)),
         )
         if decision.stop:
             self._set(live, RolloutState.PAUSED, decision.stop, now_ms)
@@ -301,7 +303,8 @@ class Engine:
                 members.append(away)
                 continue
             ready.append(parcel)
-            members.append(live.sent(device, group, now_ms, parcel.had.hash))
+            seen = self._sessions.seen(device)
+            members.append(live.sent(device, group, now_ms, parcel.had.hash, seen))
         return ready, members
 
     def _may_send(self, live: Live) -> bool:
@@ -342,6 +345,7 @@ class Engine:
     def _ask_again(self) -> None:
         """Send the same once more to who has not told: it may have been said to nobody."""
         silent = (State.WAITING, State.TIMED_OUT)
+        self._catching_up.repeat(self._sender.not_taken())
         self._catching_up.repeat(self._unresolved())
         self._catching_up.repeat(
             one.device

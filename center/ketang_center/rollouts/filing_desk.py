@@ -5,6 +5,8 @@ Invariants:
   submitted.
 - Who submitted a filing neither reviews nor approves it.
 - Who did it stands in the audit log before it is done.
+- What was taken back stands in the enrolment book before it is done: from there it goes off the
+  machine, and comes back when this register is put back from a backup. It is never taken in again.
 """
 
 from collections.abc import Callable
@@ -15,12 +17,15 @@ from ketang_center.access import policy
 from ketang_center.access.audit import Audit
 from ketang_center.access.policy import Action, Actor
 from ketang_center.access.scope import OutOfScope
+from ketang_center.enrolment.book import Book
+from ketang_center.enrolment.values import Withdrawal
 from ketang_center.registry.tree import Tree
 from ketang_center.registry.values import Level as Floor
+from ketang_center.rollouts.filing_refusals import FilingRefused
 from ketang_center.rollouts.filing_values import FilingEntry, FilingState, GrantEntry
 from ketang_center.rollouts.filings import Filings
 from ketang_contract.config import Level
-from ketang_contract.errors import BadInput, Refused
+from ketang_contract.errors import Refused
 from ketang_contract.layers import Step
 from ketang_contract.permit_judging import Place, judge
 from ketang_contract.permits import CameraGrant, DataUsed, Filing, Permit, Subject
@@ -33,19 +38,6 @@ _AHEAD_S = 86_400
 _OPEN = (FilingState.SUBMITTED, FilingState.REVIEWED)
 
 
-class FilingRefused(BadInput):
-    """It cannot be done; ``reason`` is a short word a page has text for.
-
-    ``reason`` is ``state`` (it has come too far, or not far enough), ``same_person``, ``differs``
-    (signed is not what was submitted), ``not_believed`` (and why, in ``detail``), ``older``,
-    ``ahead``, ``no_trust``, ``note`` or ``twice``.
-    """
-
-    def __init__(self, reason: str, text: str, detail: str = "") -> None:
-        super().__init__(text)
-        self.reason, self.detail = reason, detail
-
-
 class FilingDesk:
     """One thread. ``by``: what the audit log says beside the actor's name of who acted."""
 
@@ -56,8 +48,9 @@ class FilingDesk:
         audit: Audit,
         trust: Callable[[], Trust],
         clock_ms: Callable[[], int],
+        book: Book,
     ) -> None:
-        self._filings, self._tree, self._audit = filings, tree, audit
+        self._filings, self._tree, self._audit, self._book = filings, tree, audit, book
         self._trust, self._clock_ms = trust, clock_ms
 
     # Filings.
@@ -129,6 +122,8 @@ class FilingDesk:
             )
             name, now_ms = _name(actor), self._clock_ms()
             for other in line:
+                if said.expires_s == said.issued_s:  # it ends them, and allows nothing itself
+                    self._keep(key_of(other), now_ms, f"→ {no}", name)
                 rows.put(closed(other, FilingState.REPLACED, name, now_ms, f"→ {no}"))
             made = replace(
                 one,
@@ -163,8 +158,9 @@ class FilingDesk:
             if one.state not in {*_OPEN, FilingState.APPROVED}:
                 raise FilingRefused("state", f"filing {no} is {one.state} already")
             self._note(actor, by, "filing_withdrawn", f"{subject_of(one)}: {why}", one.scope)
-            now_ms = self._clock_ms()
-            rows.put(closed(one, FilingState.WITHDRAWN, _name(actor), now_ms, why))
+            name, now_ms = _name(actor), self._clock_ms()
+            self._keep(key_of(one), now_ms, why, name)
+            rows.put(closed(one, FilingState.WITHDRAWN, name, now_ms, why))
             rows.count_change()
 
     # Camera grants.
@@ -174,14 +170,14 @@ class FilingDesk:
 
         Raises:
             OutOfScope: the actor neither configures nor approves at its school.
-            FilingRefused: ``not_believed``, ``ahead``, ``state`` or ``no_trust``.
+            FilingRefused: ``not_believed``, ``ahead``, ``withdrawn`` or ``no_trust``.
         """
         said, permit = self._granted(actor, raw)
         rows, now_ms = self._filings.rows, self._clock_ms()
         with rows.transaction():
             known = self._filings.grant(permit.digest)
             if known is not None and known.withdrawn_ms:
-                raise FilingRefused("state", f"grant {permit.digest[:12]} was withdrawn before")
+                raise FilingRefused("withdrawn", f"grant {permit.digest[:12]} was withdrawn before")
             if known is not None:
                 return known
             self._note(actor, by, "grant_taken", f"{said.target} {permit.digest[:12]}", said.school)
@@ -209,6 +205,7 @@ class FilingDesk:
         """Close what a signed document ends early."""
         for one in self._filings.grants({by.school}):
             if one.target == by.target and one.issued_s < by.issued_s and not one.withdrawn_ms:
+                self._keep(one.digest, by.taken_ms, f"→ {by.digest[:12]}", by.taken_by)
                 self._filings.rows.put(
                     replace(one, withdrawn_by=by.taken_by, withdrawn_ms=by.taken_ms)
                 )
@@ -230,6 +227,7 @@ class FilingDesk:
                 raise FilingRefused("state", f"grant {digest[:12]} was withdrawn before")
             self._note(actor, by, "grant_withdrawn", f"{one.target} {digest[:12]}", one.school)
             name, now_ms = _name(actor), self._clock_ms()
+            self._keep(digest, now_ms, "", name)
             rows.put(replace(one, withdrawn_by=name, withdrawn_ms=now_ms))
             rows.count_change()
 
@@ -278,7 +276,12 @@ class FilingDesk:
             raise FilingRefused("not_believed", text, why.reason) from None
         if said.issued_s > now_s + _AHEAD_S:
             raise FilingRefused("ahead", "signed by a clock that is more than a day ahead")
+        if self._book.is_withdrawn(permit.digest):
+            raise FilingRefused("withdrawn", "this document was withdrawn before: sign another")
         return permit
+
+    def _keep(self, key: str, at_ms: int, why: str, by: str) -> None:
+        self._book.keep_withdrawn(Withdrawal(key=key, at_ms=at_ms, why=why, by=by))
 
     def _require_school(self, actor: Actor, school: str) -> None:
         if school in self._tree and self._tree[school].level is Floor.SCHOOL:
@@ -362,6 +365,11 @@ def _row(said: Proposal) -> FilingEntry:
 def closed(one: FilingEntry, state: FilingState, by: str, now_ms: int, note: str) -> FilingEntry:
     """Return a filing that was withdrawn or replaced."""
     return replace(one, state=state, closed_by=by, closed_ms=now_ms, note=note)
+
+
+def key_of(one: FilingEntry) -> str:
+    """Name a filing beyond this file, where its number may be given again after a restore."""
+    return one.digest or f"{one.no}@{one.submitted_ms}"
 
 
 def _name(actor: Actor) -> str:

@@ -1,19 +1,15 @@
 """The file of filings and camera grants, ``filings.db``: rows that are frozen values."""
 
-import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
 from ketang_center.rollouts.filing_values import FilingEntry, FilingState, GrantEntry
+from ketang_center.rows_file import Cell, RowsFile, Shape
 
 T = TypeVar("T", FilingEntry, GrantEntry)
-Cell = str | int
 
-_SCHEMA = """
+_TABLES = """
 CREATE TABLE IF NOT EXISTS filing (
   no INTEGER PRIMARY KEY AUTOINCREMENT, subject TEXT NOT NULL, name TEXT NOT NULL,
   version TEXT NOT NULL, sha256 TEXT NOT NULL, number TEXT NOT NULL, purpose TEXT NOT NULL,
@@ -33,51 +29,27 @@ CREATE TABLE IF NOT EXISTS camera_grant (
 CREATE INDEX IF NOT EXISTS camera_grant_by_school ON camera_grant (school);
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
+_SHAPE = Shape(_TABLES)
+_VERSION = "version"
 
 
-class FilingRows:
+class FilingRows(RowsFile):
     """One connection behind one lock; any thread, several processes."""
 
-    _TABLES: ClassVar[dict[type, tuple[str, str]]] = {
+    KINDS: ClassVar[dict[type, tuple[str, str]]] = {
         FilingEntry: ("filing", "no"),
         GrantEntry: ("camera_grant", "digest"),
     }
     """Table and key of each value; its columns are the value's fields, by name."""
 
     def __init__(self, path: Path) -> None:
-        self._lock = threading.RLock()
-        self._db = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.executescript(_SCHEMA)
-
-    def close(self) -> None:
-        """Close the file."""
-        with self._lock:
-            self._db.close()
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing, durable when it ends; joins the one that this thread has open."""
-        with self._lock:
-            if self._db.in_transaction:
-                yield
-                return
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        super().__init__(path, _SHAPE)
 
     def read(self, kind: type[T], rest: str = "", *values: Cell) -> list[T]:
         """Return the values a ``WHERE …`` or ``ORDER BY …`` of ours picks."""
-        table, _ = self._TABLES[kind]
+        table, _ = self.KINDS[kind]
         names = ", ".join(_names(kind))
-        with self._lock:
-            rows = self._db.execute(f"SELECT {names} FROM {table} {rest}", values).fetchall()  # nosec B608  # noqa: S608  (text of ours)
+        rows = self.table(f"SELECT {names} FROM {table} {rest}", *values)  # nosec B608  # noqa: S608  (text of ours)
         return [_made(kind, row) for row in rows]
 
     def put(self, value: FilingEntry | GrantEntry) -> int:
@@ -85,33 +57,26 @@ class FilingRows:
 
         A filing of number 0 gets the next one.
         """
-        table, key = self._TABLES[type(value)]
+        table, key = self.KINDS[type(value)]
         cells = {name: _cell(getattr(value, name)) for name in _names(type(value))}
         if cells.get("no") == 0:
             del cells["no"]
         marks = ", ".join("?" * len(cells))
         changes = ", ".join(f"{name} = excluded.{name}" for name in cells if name != key)
-        with self.transaction():
-            done = self._db.execute(
-                f"INSERT INTO {table} ({', '.join(cells)}) VALUES ({marks})"  # nosec B608  # noqa: S608  (names of ours)
-                f" ON CONFLICT ({key}) DO UPDATE SET {changes}",
-                tuple(cells.values()),
-            )
-            return int(cells.get("no") or done.lastrowid or 0)
+        no = self.run(
+            f"INSERT INTO {table} ({', '.join(cells)}) VALUES ({marks})"  # nosec B608  # noqa: S608  (names of ours)
+            f" ON CONFLICT ({key}) DO UPDATE SET {changes}",
+            *cells.values(),
+        )
+        return int(cells.get("no") or no)
 
     def version(self) -> int:
         """Return a number that ``count_change`` makes grow."""
-        with self._lock:
-            (found,) = self._db.execute(
-                "SELECT coalesce(max(value), 0) FROM meta WHERE key = 'version'"
-            ).fetchone()
-        return int(found)
+        return self.mark(_VERSION)
 
     def count_change(self) -> None:
         """Note that what devices are to be brought has changed."""
-        with self.transaction():
-            now = self.version() + 1
-            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('version', ?)", (now,))
+        self.raise_mark(_VERSION)
 
 
 def _names(kind: type[Any]) -> list[str]:

@@ -128,9 +128,11 @@ class Filings:
             version,
         )
 
-    def approved(self) -> list[FilingEntry]:
-        """Return every approved filing, those that have ended among them."""
-        return self.rows.read(FilingEntry, "WHERE state = 'approved' ORDER BY no")
+    def in_state(self, *states: FilingState) -> list[FilingEntry]:
+        """Return every filing in these states; of approved ones, those that have ended, too."""
+        return self.rows.read(
+            FilingEntry, f"WHERE state IN ({_marks(states)}) ORDER BY no", *states
+        )
 
     def expiring(self, now_s: float) -> list[FilingEntry]:
         """Return the approved filings that end within 30 days, the first to end first."""

@@ -12,6 +12,8 @@ from ketang_center.rollouts.outcomes import GONE, Seen
 from ketang_center.store.base import Presence
 from ketang_contract.state import Birth, Death, Reported
 
+_AWAY_MS = 60_000
+
 
 @dataclass(slots=True)
 class Heard:
@@ -63,6 +65,32 @@ class Inbox:
     def ring(self) -> None:
         """Wake who waits."""
         self._bell.set()
+
+
+class Hearing:
+    """Since when devices are heard without a break, by the clock as it goes. One thread."""
+
+    def __init__(self) -> None:
+        self.since_ms = 0
+        self._told_ms: int | None = None
+        self._looked_ms = 0
+
+    def begins_anew(self, told_ms: int, now_ms: int) -> bool:
+        """Tell whether the centre was deaf since the last look, which comes twice a second.
+
+        Args:
+            told_ms: since when the broker's messages come, UTC as it was then.
+            now_ms: UTC. After a long time without a look nothing was heard, whatever the clock
+                says: this machine slept, or its clock was set.
+        """
+        away = not 0 <= now_ms - self._looked_ms < _AWAY_MS
+        again = told_ms != self._told_ms
+        self._told_ms, self._looked_ms = told_ms, now_ms
+        if again and told_ms <= now_ms:
+            self.since_ms = told_ms
+        elif again or away:
+            self.since_ms = now_ms
+        return again or away
 
 
 class Sessions:

@@ -4,7 +4,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 
 from ketang_center.rollouts.book import Rollout
-from ketang_center.rollouts.plan import FAILURES, UNRESOLVED, Candidate, State
+from ketang_center.rollouts.hearing import Sessions
+from ketang_center.rollouts.outcomes import Seen
+from ketang_center.rollouts.plan import FAILURES, UNRESOLVED, Candidate, State, cohort_of
 from ketang_center.rollouts.tally import Tally
 from ketang_center.rollouts.values import Member, Signed
 
@@ -15,7 +17,7 @@ class Live:
     def __init__(self, rollout: Rollout, layer: Signed, members: Iterable[Member]) -> None:
         self.rollout, self.layer = rollout, layer
         self.members = {one.device: one for one in members}
-        self.tally = Tally(self.members.values())
+        self.tally = Tally(rollout.rules, self.members.values())
         self.unresolved: set[str] = set()
         self.failed: set[str] = set()
         ordered = sorted(self.members.values(), key=lambda one: one.position)
@@ -36,14 +38,17 @@ class Live:
         """Take over what the rollout has become."""
         self.rollout, self.wakes = rollout, True
 
-    def candidates(
-        self, connected: Callable[[str], bool], busy: Callable[[str], bool]
-    ) -> Iterator[Candidate]:
+    def candidates(self, sessions: Sessions, busy: Callable[[str], bool]) -> Iterator[Candidate]:
         """Yield the pending devices that are connected and free, in their order."""
         for device in self._pending:
-            if connected(device) and not busy(device):
+            if sessions.connected(device) and not busy(device):
                 one = self.members[device]
-                yield Candidate(device, one.kind, one.school)
+                yield Candidate(device, one.kind, one.school, self.cohort(sessions.seen(device)))
+
+    def cohort(self, seen: Seen) -> int:
+        """Return the cohort of a device whose session is this."""
+        begun_ms = max(self.rollout.began_ms, self.rollout.approved_ms)
+        return cohort_of(begun_ms, seen.since_ms)
 
     @property
     def pending(self) -> Collection[str]:
@@ -54,8 +59,8 @@ class Live:
         """Tell whether a device's turn has not come."""
         return device in self._pending
 
-    def sent(self, device: str, group: int, now_ms: int, named: str) -> Member:
-        """Return what a member becomes when it is sent to."""
+    def sent(self, device: str, group: int, now_ms: int, named: str, seen: Seen) -> Member:
+        """Return what a member becomes when it is sent to, in this session of its."""
         return replace(
             self.members[device],
             state=State.SENT,
@@ -64,6 +69,7 @@ class Live:
             sent_ms=now_ms,
             updated_ms=now_ms,
             hash=named,
+            cohort=self.cohort(seen),
         )
 
     def _sort(self, member: Member) -> None:

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ketang_center.registry.database import Registry
-from ketang_center.rollouts import placing
+from ketang_center.rollouts import foreseeing, placing
 from ketang_center.rollouts.book import Rollout, RolloutBook
 from ketang_center.rollouts.plan import State, bounds
-from ketang_center.rollouts.values import Event, Member, Placed, Release, RolloutState, Signed
+from ketang_center.rollouts.trusting import TrustHeld
+from ketang_center.rollouts.values import Event, Member, Placed, Release, RolloutState, Signed, What
 from ketang_contract import config
 from ketang_contract.config import Config, Merged, Said
 from ketang_contract.errors import BadInput
@@ -19,12 +20,15 @@ from ketang_contract.state import ConfigReport
 from ketang_profiles.configured import as_config
 from ketang_profiles.profile import shipped
 
+AT_MACHINE = "local:"
+"""Before the login of who did it at the centre's machine itself, without an account."""
 _ENDED = frozenset({RolloutState.CANCELLED, RolloutState.ROLLED_BACK, RolloutState.SUPERSEDED})
-_TROUBLE_FIRST = (
+TROUBLE_FIRST = (
     "ORDER BY CASE state WHEN 'failed' THEN 0 WHEN 'rejected' THEN 0 WHEN 'timed_out' THEN 0"
     " WHEN 'too_old' THEN 1 WHEN 'inconclusive' THEN 2 WHEN 'waiting' THEN 2"
     " WHEN 'committed' THEN 4 WHEN 'pending' THEN 5 ELSE 3 END, position LIMIT ? OFFSET ?"
 )
+"""The rest of a query of members: so many, after leaving out so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +78,11 @@ class Explained:
 class Look:
     """One thread: the registry's."""
 
-    def __init__(self, book: RolloutBook, registry: Registry, now_ms: Callable[[], int]) -> None:
-        self._book, self._registry, self._now_ms = book, registry, now_ms
+    def __init__(
+        self, book: RolloutBook, registry: Registry, trust: TrustHeld, now_ms: Callable[[], int]
+    ) -> None:
+        self._book, self._registry = book, registry
+        self._trust, self._now_ms = trust, now_ms
 
     def releases(self) -> list[Release]:
         """Return every release that was admitted, the newest first."""
@@ -140,28 +147,23 @@ class Look:
     ) -> list[Member]:
         """Return a rollout's devices, those with trouble first."""
         if state is None:
-            return self._book.members(no, _TROUBLE_FIRST, limit, skip)
-        return self._book.members(no, f"AND state = ? {_TROUBLE_FIRST}", state.value, limit, skip)
+            return self._book.members(no, TROUBLE_FIRST, limit, skip)
+        return self._book.members(no, f"AND state = ? {TROUBLE_FIRST}", state.value, limit, skip)
 
     def history(self, no: int | None = None, limit: int = 200) -> list[Event]:
         """Return who did what, the newest first; of one rollout, or of all."""
         return self._book.history(no, limit)
 
     def not_placed(self, target: str = "") -> list[str]:
-        """Return the devices in service whose signed placement is missing or differs.
+        """Return the devices in service without a signed placement that fits.
 
         Args:
             target: only those that the register has below this unit; empty: all.
         """
-        tree = self._registry.tree()
-        placed = self._book.all_placed()
-        return [
-            one.device.id
-            for one in self._registry.in_service(self._now_ms(), self._now_ms() + 1)
-            if (held := placed.get(one.device.id)) is None
-            or held.path != placing.way(tree, one.room)
-            if not target or target == one.device.id or tree.holds(target, one.room)
-        ]
+        epoch = self._trust.placing_epoch()
+        found = placing.unplaced(self._book, self._registry, epoch, self._now_ms())
+        chosen = placing.below(self._registry.tree(), found, target) if target else found
+        return [one.device for one in chosen]
 
     def console_state(self, device: str) -> ConfigReport | None:
         """Return what a device said last of its configuration; None: nothing."""
@@ -169,13 +171,46 @@ class Look:
         return told[0].config if told else None
 
     def current(self, target: str) -> Release | None:
-        """Return the newest release that was rolled out to a target and not taken back."""
+        """Return the newest release that was sent to a target and not taken back."""
         for one in self._book.rollouts():
-            if one.target == target and one.state is not RolloutState.AWAITING:
-                taken_back = one.what == "undo" or one.state is RolloutState.ROLLED_BACK
-                if not taken_back:
-                    return self._book.release(one.release)
+            if one.target == target and self._stays(one):
+                return self._book.release(one.release)
         return None
+
+    def _stays(self, one: Rollout) -> bool:
+        if one.what is What.UNDO or one.state in {RolloutState.AWAITING, RolloutState.ROLLED_BACK}:
+            return False
+        # Cancelled before it was sent to any, it is as if it had not begun.
+        return one.state is not RolloutState.CANCELLED or bool(
+            self._book.members(one.no, "AND sent_ms > 0 LIMIT 1")
+        )
+
+    def who_admitted(self, release: str) -> tuple[str, ...]:
+        """Name everyone who ever brought a release, the first one first.
+
+        Brought again with one more signature, it is the same release: its first bearer counts on.
+        """
+        found = self._book.rows.table(
+            "SELECT who FROM event WHERE rollout = 0 AND what = 'admitted' AND detail = ?"
+            " ORDER BY no",
+            release,
+        )
+        return tuple(dict.fromkeys(row[0] for row in found))
+
+    def who_brought(self, one: Rollout) -> frozenset[str]:
+        """Name who has had a hand in a rollout, and so is no second person to approve it.
+
+        Who worked at the machine itself is known there by his login, and at the console by his
+        account: the same name is taken for the same person.
+        """
+        release = self._book.release(one.release)
+        named = {one.began_by, *self.who_admitted(one.release)}
+        named |= {release.admitted_by} if release else set()
+        return frozenset({*named, *(name.removeprefix(AT_MACHINE) for name in named)})
+
+    def without_hours(self, release: Release) -> int:
+        """Count the devices that would have no hours left with a release."""
+        return foreseeing.without_hours(self._book, self._registry, release)
 
     def explain(self, device: str) -> Explained:
         """Say what a device is to have, which layer set each value, and what it says itself.
@@ -198,7 +233,7 @@ class Look:
             wanted_hash=had.hash if had else "",
             layers=layers,
             merged=config.merge(base, said),
-            reported=told[0].config if told else None,
+            reported=self.console_state(device),
             reported_ms=told[1] if told else 0,
             agent_version=told[0].agent_version if told else "",
             memberships=tuple((rollouts[one.rollout], one) for one in book.memberships(device)),

@@ -8,35 +8,28 @@ import getpass
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ketang_center.access.audit import Audit
 from ketang_center.enrolment.documents import TrustDocuments
 from ketang_center.registry.database import Registry
-from ketang_center.rollouts import placing
+from ketang_center.rollouts import placing, taking
 from ketang_center.rollouts.admitting import Judge
 from ketang_center.rollouts.book import Rollout, RolloutBook
 from ketang_center.rollouts.filings import Filings
-from ketang_center.rollouts.looking import Look
+from ketang_center.rollouts.looking import AT_MACHINE, Look
 from ketang_center.rollouts.plan import BACK, Rules, State
+from ketang_center.rollouts.taking import Taken
 from ketang_center.rollouts.trusting import TrustHeld
-from ketang_center.rollouts.values import LIVE, Member, Placed, Release, RolloutState, What
+from ketang_center.rollouts.values import LIVE, Member, Release, RolloutState, What
 from ketang_center.settings import Settings
 from ketang_contract.errors import BadInput
 
 BOOK, FILINGS = "rollouts.db", "filings.db"
-_AGAIN = frozenset({State.FAILED, State.REJECTED, State.TOO_OLD, State.TIMED_OUT, State.WAITING})
-_MOST_ATTEMPTS = 4
+AGAIN = frozenset({State.FAILED, State.REJECTED, State.TOO_OLD, State.TIMED_OUT, State.WAITING})
+"""What a person may have tried once more."""
+MOST_ATTEMPTS = 4
 """Besides the first: a device tries five times in all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """What became of placements: taken over, held already, refused (device, why)."""
-
-    taken: int
-    same: int
-    refused: tuple[tuple[str, str], ...]
 
 
 class Office:
@@ -53,7 +46,7 @@ class Office:
     ) -> None:
         self._book, self._registry, self._audit = book, registry, audit
         self._trust, self._now_ms, self._filings = trust, now_ms, filings
-        self.look = Look(book, registry, now_ms)
+        self.look = Look(book, registry, trust, now_ms)
 
     # Documents.
 
@@ -88,31 +81,17 @@ class Office:
             raise BadInput(f"{one.name}: {why}")
 
     def take_placements(self, envelopes: Iterable[bytes], who: str) -> Taken:
-        """Take over where devices stand, as it was signed; what is wrong is told, not taken."""
+        """Take over where devices stand, as it was signed; what is wrong is told, not taken.
+
+        Many are many transactions, each whole or not at all: ``Taken`` says how far it came.
+        """
         judge = Judge(self._book, self._registry, self._trust.latest(), self._now_ms())
-        made, refused = dict[str, Placed](), list[tuple[str, str]]()
-        for raw in envelopes:
-            try:
-                one = judge.placement(raw)
-            except BadInput as why:
-                device, _, more = str(why).partition(": ")
-                refused.append((device, more))
-            else:
-                made[one.device] = one
-        book, held = self._book, self._book.all_placed()
-        fresh = [
-            one
-            for one in made.values()
-            if one.device not in held or held[one.device].digest != one.digest
-        ]
-        with book.transaction():
-            for one in fresh:
-                book.place(one)
-            if fresh:
-                book.act()
-                book.note(self._now_ms(), 0, who, "placed", f"{len(fresh)} devices")
-                self._tell(who, "placements_taken", f"{len(fresh)} devices", "")
-        return Taken(len(fresh), len(made) - len(fresh), tuple(refused))
+
+        def note(count: int) -> None:
+            self._book.note(self._now_ms(), 0, who, "placed", f"{count} devices")
+            self._tell(who, "placements_taken", f"{count} devices", "")
+
+        return taking.take(self._book, judge, envelopes, note)
 
     def export_placements(self) -> Iterator[str]:
         """Yield, a line of JSON each, which devices' placements have to be signed anew."""
@@ -128,14 +107,19 @@ class Office:
             The rollout's number.
 
         Raises:
-            BadInput: no such release, it has expired or is not filed, or another one is on its
-                way there.
+            BadInput: no such release, it has expired or is not filed, nobody there can be sent
+                anything, or another one is on its way there.
         """
         one = self.look.release(release)
         now_ms, book = self._now_ms(), self._book
         if one.expires_s * 1000 <= now_ms:
             raise BadInput(f"{release}: has expired: sign it anew")
         self._refuse_unfiled(one)
+        if not book.below(one.target):
+            raise BadInput(
+                f"{release}: nobody below {one.target} has a signed placement: export, sign and"
+                " push placements first"
+            )
         with book.transaction():
             before = book.newest(one.target)
             self._refuse_second(one, before)
@@ -168,8 +152,13 @@ class Office:
         if layer and (layer.key_epoch, layer.version) > (one.key_epoch, one.version):
             raise BadInput(f"{one.name}: version {layer.version} of {one.target} was sent already")
 
-    def approve(self, no: int, who: str) -> None:
+    def approve(self, no: int, who: str, how: str = "") -> None:
         """Let a rollout that widens begin.
+
+        Args:
+            no: the rollout's number.
+            who: an account's name; whoever asks has proved that it is his.
+            how: where it was not at the console, for the history.
 
         Raises:
             BadInput: it does not wait for that, or whoever admitted or began it is asking.
@@ -177,10 +166,10 @@ class Office:
         now_ms, book = self._now_ms(), self._book
         with book.transaction():
             one = self._in_state(no, {RolloutState.AWAITING}, "approved")
-            if who in {one.began_by, self.look.release(one.release).admitted_by}:
+            if who in self.look.who_brought(one):
                 raise BadInput(f"rollout {no}: has to be approved by somebody else")
             book.set_approved(no, who, now_ms)
-            self._move(one, RolloutState.RUNNING, who, "approved")
+            self._move(one, RolloutState.RUNNING, who, "approved", how, reason="")
 
     def pause(self, no: int, who: str, why: str = "") -> None:
         """Send nothing more until it is resumed; whoever has it at hand goes on.
@@ -245,8 +234,8 @@ class Office:
                     updated_ms=self._now_ms(),
                 )
                 for member in self._book.members(no)
-                if member.state in _AGAIN
-                and member.attempt < _MOST_ATTEMPTS
+                if member.state in AGAIN
+                and member.attempt < MOST_ATTEMPTS
                 and (not devices or member.device in devices)
             ]
             self._book.put_members(members)
@@ -368,4 +357,7 @@ def trust_of(settings: Settings) -> TrustHeld:
 
 def this_person() -> str:
     """Name who runs a command on this machine."""
-    return f"local:{getpass.getuser()}"
+    try:
+        return f"{AT_MACHINE}{getpass.getuser()}"
+    except (OSError, KeyError):  # a login without a name, as in a bare container
+        return f"{AT_MACHINE}unknown"

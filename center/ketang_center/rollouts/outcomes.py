@@ -4,7 +4,7 @@ A device is believed: its own report decides, whenever it comes. Silence is judg
 silent: a school whose other devices went too has lost its line, and no release is to blame.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from ketang_center.rollouts.plan import Rules, State
@@ -59,15 +59,18 @@ def said(member: Member, at: LayerAt, report: ConfigReport) -> tuple[State, str]
     return (found, report.reason) if found else None
 
 
-def is_line_down(since_ms: int, others: Iterable[Seen]) -> bool:
+def is_line_down(since_ms: int, others: Iterable[Seen], mates: Collection[Seen]) -> bool:
     """Tell whether a school has lost its line since a moment.
 
     Args:
         since_ms: when the release was sent to one of it.
         others: the school's devices that are in no trial.
+        mates: those that are in one, itself among them.
 
     Returns:
         True when at least as many of those that were there have gone without a word as stayed.
+        Where nobody else was there: when all in trial, several, went as one. A release that cuts
+        them all off looks the same; of that they tell themselves, for each goes back by itself.
     """
     gone = stayed = 0
     for one in others:
@@ -75,7 +78,11 @@ def is_line_down(since_ms: int, others: Iterable[Seen]) -> bool:
             stayed += 1
         elif not one.orderly and one.since_ms >= since_ms - _BEFORE_MS:
             gone += 1
-    return gone > 0 and gone >= stayed
+    if gone or stayed:
+        return gone >= stayed
+    went_ms = [one.since_ms for one in mates if not one.orderly and not one.connected]
+    stayed = sum(one.connected for one in mates)
+    return len(went_ms) > 1 and not stayed and max(went_ms) - min(went_ms) <= _BEFORE_MS
 
 
 def overdue(

@@ -16,12 +16,14 @@ from ketang_center.rollouts.engine import Engine, Sources
 from ketang_center.rollouts.filings import Filings
 from ketang_center.rollouts.hearing import Inbox
 from ketang_center.rollouts.office import BOOK, FILINGS, trust_of
+from ketang_center.rollouts.sending import Taken
 from ketang_center.settings import Settings
 from ketang_center.store.reading import StoreReader
 
 log = logging.getLogger("ketang.rollouts")
 
 _LOOK_S = 0.5
+_STUMBLED_S = 5.0
 _REST_S = 0.1
 """Between two steps: words that come together are taken in together."""
 
@@ -32,7 +34,7 @@ class Rollouts:
     def __init__(
         self,
         settings: Settings,
-        say: Callable[[str, bytes], None],
+        say: Callable[[str, bytes], Taken],
         hearing_since_ms: Callable[[], int | None],
     ) -> None:
         self._settings, self._say = settings, say
@@ -45,23 +47,31 @@ class Rollouts:
         self._stopping.set()
 
     def run(self) -> None:
-        """Keep at it; while the disk refuses, it is tried again."""
+        """Keep at it; what it stumbles over is told once, and it is tried again.
+
+        To end would take the ingest down with it. The console says since when it stands still.
+        """
         with ExitStack() as stack:
             engine = self._engine(stack)
-            failing = False
+            stumbled = ""
             while not self._stopping.is_set():
                 self.inbox.wait(_LOOK_S)
                 try:
                     engine.step(_now_ms())
-                except sqlite3.OperationalError as problem:
-                    if not failing:
-                        log.warning("rollouts.failing why=%s", problem)
-                    failing = True
-                    self._stopping.wait(_LOOK_S)
+                except Exception as problem:
+                    passing = isinstance(problem, sqlite3.OperationalError)
+                    if repr(problem) != stumbled:
+                        log.warning(
+                            "rollouts.failing why=%s",
+                            problem,
+                            exc_info=None if passing else problem,
+                        )
+                    stumbled = repr(problem)
+                    self._stopping.wait(_LOOK_S if passing else _STUMBLED_S)
                     continue
-                if failing:
+                if stumbled:
                     log.info("rollouts.go_on")
-                failing = False
+                stumbled = ""
                 self._stopping.wait(_REST_S)
 
     def _engine(self, stack: ExitStack) -> Engine:
@@ -79,7 +89,7 @@ class Rollouts:
             self.inbox,
             Sources(
                 presence=reading.presence,
-                hearing_since_ms=self._hearing_since_ms,
+                hearing_since_ms=lambda: None if book.is_held() else self._hearing_since_ms(),
                 revisions=lambda: (filings.version(), trust.latest().version),
                 barred=Bans(enrolled, time.monotonic),
             ),

@@ -6,13 +6,14 @@ The rules, and what each is for:
 2. At most 20 are unresolved until 200 have committed, then a tenth of those that have.
 3. Strangers, whose kind or whose school nobody has committed of yet, are at most 20 at a time,
    however many have committed elsewhere: what breaks one kind is met by few of that kind first.
-4. Failures stop everything: of a group, of one kind, of one school.
-5. What speaks for nothing (inconclusive, an agent too old) counts neither way, and fills no group.
+4. So are those who came on line after it began, quarter by quarter of an hour: until 200 of a
+   quarter have committed, its devices are strangers. What nobody met who was there is met by few.
+5. Failures stop everything: of a group, of one kind, of one school, of one quarter.
+6. What speaks for nothing (inconclusive, an agent too old) counts neither way, and fills no group.
 
 So of a release that breaks three of ten devices, at most what is unresolved at once and the three
-failures that stop it are broken, be the three of ten spread evenly, of one kind or of one school.
-What only devices have in common that come on line after many have committed is met by as many as
-may be unresolved by then.
+failures that stop it are broken, be the three of ten spread evenly, of one kind or of one school,
+and be they there when it begins or come on line hours later.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,6 +42,8 @@ class State(StrEnum):
     """It told nothing for so long that nobody waits for it; what it tells later still counts."""
 
 
+COHORT_MS = 900_000
+"""A quarter of an hour: those who came on line in it are a cohort."""
 UNRESOLVED = frozenset({State.SENT, State.TRIAL, State.STAGED, State.INCONCLUSIVE})
 FAILURES = frozenset({State.FAILED, State.REJECTED, State.TIMED_OUT})
 
@@ -57,7 +60,8 @@ class Rules:
         per_minute: how many are sent to in a minute.
         success_pct: of the resolved ones of a group, for the next to open.
         failures_least: so many failures stop, when they are more than ``failures_pct`` of the
-            resolved of their group, ``kind_pct`` of their kind, or ``school_pct`` of their school.
+            resolved of their group, ``kind_pct`` of their kind, ``school_pct`` of their school, or
+            ``cohort_pct`` of those who came on line in the same quarter of an hour.
         failures_most: so many stop in any case; None: no such number.
         silence_s: after so long without a word a device has timed out.
         alone_s: after so long an inconclusive one is no longer waited for.
@@ -75,6 +79,7 @@ class Rules:
     failures_pct: int = 5
     kind_pct: int = 30
     school_pct: int = 50
+    cohort_pct: int = 10
     failures_most: int | None = None
     silence_s: int = 300
     alone_s: int = 1800
@@ -89,6 +94,7 @@ BACK = Rules(
     failures_pct=100,
     kind_pct=100,
     school_pct=100,
+    cohort_pct=100,
 )
 """Of an undo: nobody waits for anybody, for it brings back what was proven."""
 
@@ -100,6 +106,8 @@ class Candidate:
     device: str
     kind: str
     school: str
+    cohort: int = 0
+    """When it came on line: ``cohort_of``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +140,9 @@ class Standing:
     groups: Mapping[int, Count] = field(default_factory=dict)
     kinds: Mapping[str, Count] = field(default_factory=dict)
     schools: Mapping[str, Count] = field(default_factory=dict)
+    cohorts: Mapping[int, Count] = field(default_factory=dict)
+    reached: int = 0
+    """Whose turn has come, whether they count or not."""
     strangers: int = 0
     waiting: int = 0
     sent_lately: int = 0
@@ -190,7 +201,7 @@ def decide(rules: Rules, standing: Standing, candidates: Iterable[Candidate]) ->
         limits[group - 1] - all_of_them.sent,
     )
     chosen = _choose(rules, standing, candidates, room)
-    told = all_of_them.sent > 0 and not all_of_them.unresolved
+    told = standing.reached > 0 and not all_of_them.unresolved
     nobody_left = not chosen and (room > 0 or all_of_them.sent >= standing.total)
     passed = _passed(rules, standing.groups.get(group))
     return Decision(chosen, group, finished=told and nobody_left and passed)
@@ -201,6 +212,7 @@ def reason_to_stop(rules: Rules, standing: Standing) -> str:
     if rules.failures_most is not None and standing.all.failures >= rules.failures_most:
         return f"{standing.all.failures} failures"
     named: tuple[tuple[str, Mapping[int, Count] | Mapping[str, Count], int], ...] = (
+        ("cohort", {at: one for at, one in standing.cohorts.items() if at}, rules.cohort_pct),
         ("group", standing.groups, rules.failures_pct),
         ("kind", standing.kinds, rules.kind_pct),
         ("school", standing.schools, rules.school_pct),
@@ -220,11 +232,20 @@ def reason_to_stop(rules: Rules, standing: Standing) -> str:
     return ""
 
 
-def is_stranger(standing: Standing, kind: str, school: str) -> bool:
-    """Tell whether nobody of a kind, or nobody of a school, has committed yet."""
+def cohort_of(began_ms: int, since_ms: int) -> int:
+    """Return in which quarter of an hour after the beginning a device came on line; 0: before."""
+    return max(0, -(-(since_ms - began_ms) // COHORT_MS))
+
+
+def is_stranger(rules: Rules, standing: Standing, kind: str, school: str, cohort: int) -> bool:
+    """Tell whether too few like it have committed yet for a device to be one of many.
+
+    Those are: one of its kind, one of its school, and of a cohort that came later so many as prove
+    a release.
+    """
     return not (
         standing.kinds.get(kind, NONE).committed and standing.schools.get(school, NONE).committed
-    )
+    ) or (cohort > 0 and standing.cohorts.get(cohort, NONE).committed < rules.proven)
 
 
 def _group(limits: Sequence[int], sent: int) -> int:
@@ -249,7 +270,7 @@ def _choose(
     if room <= 0:
         return ()
     for one in candidates:
-        if is_stranger(standing, one.kind, one.school):
+        if is_stranger(rules, standing, one.kind, one.school, one.cohort):
             if strange <= 0:
                 continue
             strange -= 1

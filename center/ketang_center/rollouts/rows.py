@@ -1,18 +1,10 @@
-"""The file of the rollouts' book: tables, and one connection that several threads may share.
+"""The file of the rollouts' book: its tables. What people read as history only grows."""
 
-A transaction is durable when it ends. What people read as history only grows.
-"""
-
-import sqlite3
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-Cell = str | int | bytes | None
+from ketang_center.rows_file import RowsFile, Shape
 
-_SCHEMA = """
+_TABLES = """
 CREATE TABLE IF NOT EXISTS layer (
   digest TEXT PRIMARY KEY, target TEXT NOT NULL, level TEXT NOT NULL, key_epoch INTEGER NOT NULL,
   version INTEGER NOT NULL, release TEXT NOT NULL, undoes INTEGER, content TEXT NOT NULL,
@@ -39,7 +31,8 @@ CREATE TABLE IF NOT EXISTS member (
   rollout INTEGER, device TEXT, kind TEXT NOT NULL, school TEXT NOT NULL,
   position INTEGER NOT NULL, grp INTEGER NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL,
   attempt INTEGER NOT NULL, sent_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL,
-  excused INTEGER NOT NULL, hash TEXT NOT NULL, PRIMARY KEY (rollout, device)) WITHOUT ROWID;
+  excused INTEGER NOT NULL, hash TEXT NOT NULL, cohort INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (rollout, device)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS member_by_device ON member (device, rollout);
 CREATE INDEX IF NOT EXISTS member_by_state ON member (rollout, state);
 CREATE TABLE IF NOT EXISTS turn (
@@ -48,7 +41,8 @@ CREATE INDEX IF NOT EXISTS turn_by_target ON turn (target, layer);
 CREATE TABLE IF NOT EXISTS ground (target TEXT PRIMARY KEY, layer TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS had (
   device TEXT PRIMARY KEY, hash TEXT NOT NULL, stamp TEXT NOT NULL, attempt INTEGER NOT NULL,
-  sent_ms INTEGER NOT NULL, trust_version INTEGER NOT NULL) WITHOUT ROWID;
+  sent_ms INTEGER NOT NULL, trust_version INTEGER NOT NULL,
+  out INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS report (
   device TEXT PRIMARY KEY, body TEXT NOT NULL, at_ms INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS event (
@@ -62,61 +56,19 @@ CREATE TRIGGER IF NOT EXISTS event_stays BEFORE DELETE ON event
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
 """``turn``: the layer a device is to have of a target since its turn came. ``ground``: the one it
-has until then. ``had``: what it was sent last. ``step``: a placement's way, by unit."""
+has until then. ``had``: what it was sent last; ``out``: the broker has it. ``step``: a placement's
+way, by unit."""
+_STEPS = (
+    """
+    ALTER TABLE member ADD COLUMN cohort INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE had ADD COLUMN out INTEGER NOT NULL DEFAULT 0;
+    """,
+)
+_SHAPE = Shape(_TABLES, _STEPS)
 
 
-class Rows:
-    """One connection behind one lock; any thread."""
+class Rows(RowsFile):
+    """One connection behind one lock; any thread, several processes."""
 
     def __init__(self, path: Path) -> None:
-        self._lock = threading.RLock()
-        self._db = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.executescript(_SCHEMA)
-
-    def close(self) -> None:
-        """Close the file."""
-        with self._lock:
-            self._db.close()
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing, durable when it ends; joins the one that this thread has open."""
-        with self._lock:
-            if self._db.in_transaction:
-                yield
-                return
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-
-    def run(self, statement: str, *values: Cell) -> int:
-        """Run a statement of ours; return the number of the row it made, or of rows it touched."""
-        with self._lock:
-            done = self._db.execute(statement, values)
-            return int(done.lastrowid or 0) if statement.startswith("INSERT") else done.rowcount
-
-    def run_many(self, statement: str, rows: Iterable[Sequence[Cell]]) -> None:
-        """Run a statement of ours for each row."""
-        with self._lock:
-            self._db.executemany(statement, rows)
-
-    def table(self, query: str, *values: Cell) -> list[tuple[Any, ...]]:
-        """Return the rows of a query of ours."""
-        with self._lock:
-            return self._db.execute(query, values).fetchall()
-
-    def mark(self, name: str) -> int:
-        """Return a number that is kept under a name; 0 at first."""
-        (found,) = self.table("SELECT coalesce(max(value), 0) FROM meta WHERE key = ?", name)
-        return int(found[0])
-
-    def raise_mark(self, name: str) -> None:
-        """Make a number that is kept under a name grow."""
-        self.run("INSERT INTO meta VALUES (?, 1) ON CONFLICT DO UPDATE SET value = value + 1", name)
+        super().__init__(path, _SHAPE)

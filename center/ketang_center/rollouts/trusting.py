@@ -4,8 +4,9 @@ import json
 from collections.abc import Callable
 
 from ketang_contract import strict_json
+from ketang_contract.errors import BadInput
 from ketang_contract.layers import MAX_TRUST
-from ketang_contract.trust import Trust, read_accepted
+from ketang_contract.trust import Purpose, Trust, read_accepted
 
 
 class TrustHeld:
@@ -31,6 +32,13 @@ class TrustHeld:
     def latest(self) -> Trust:
         """Return the document in force."""
         return self._chain()[-1][0]
+
+    def placing_epoch(self) -> int | None:
+        """Return the epoch of the keys that sign placements; None: no document is held here."""
+        try:
+            return self.latest().epoch_of(Purpose.CONFIG, ())
+        except BadInput:
+            return None
 
     def newer_than(self, version: int) -> tuple[bytes, ...]:
         """Return what a device still has to be led through, oldest first, as a bundle takes it.

@@ -122,6 +122,7 @@ class Member:
         updated_ms: when the state last changed.
         excused: a failure that a person has seen and resumed after; it stops nothing any more.
         position: in the rollout's order.
+        cohort: when it had come on line, as it was sent to: ``plan.cohort_of``.
     """
 
     rollout: int
@@ -137,6 +138,7 @@ class Member:
     updated_ms: int = 0
     excused: bool = False
     hash: str = ""
+    cohort: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +146,7 @@ class Had:
     """What the centre has for a device: the configuration it was last sent.
 
     ``stamp`` names the bundle with its permits, ``trust_version`` is the newest document in it.
+    ``out``: the broker has taken it over; until it has, it is sent again at every start.
     """
 
     device: str
@@ -152,6 +155,7 @@ class Had:
     attempt: int
     sent_ms: int
     trust_version: int
+    out: bool = False
 
 
 @dataclass(frozen=True, slots=True)

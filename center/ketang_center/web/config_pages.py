@@ -226,6 +226,7 @@ def _list(
         now_s=context_of(request).clock() // 1000,
         fault=fault,
         detail=detail,
+        most_kb=releases.MAX_RELEASE_BYTES >> 10,
     )
 
 
@@ -264,10 +265,18 @@ def _one(
         may_begin=publishes(request, unit) and found.expires_s > now_s,
         now_s=now_s,
         typed=typed or USUAL,
+        usual=_USUAL,
+        nobody=not desk.book.below(found.target),
+        no_hours=0 if rolled else _no_hours(desk, found),
         done=done,
         fault=fault,
         detail=detail,
     )
+
+
+def _no_hours(desk: Desk, found: Release) -> int:
+    """Count who would have no hours left with a release, for who sees all that it goes to."""
+    return desk.office.look.without_hours(found) if desk.views.holds(found.target) else 0
 
 
 def _ask(
@@ -282,6 +291,7 @@ def _ask(
         reach=desk.views.reach(found.target, rules, context_of(request).reading),
         rules=rules,
         typed=typed,
+        no_hours=_no_hours(desk, found),
         differs=lines(now.content if now else found.before, found.content, lang, found.widens),
         widens=[config_words.title(one, cast("Language", lang)) for one in found.widens],
     )

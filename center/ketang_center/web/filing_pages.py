@@ -14,14 +14,10 @@ from ketang_center import enrolment_views
 from ketang_center.access import policy
 from ketang_center.access.policy import Action
 from ketang_center.access.scope import OutOfScope
+from ketang_center.enrolment.book import Book
 from ketang_center.registry.values import Unit
-from ketang_center.rollouts.filing_desk import (
-    MAX_NOTE,
-    FilingDesk,
-    FilingRefused,
-    proposal_of,
-    trust_in,
-)
+from ketang_center.rollouts.filing_desk import MAX_NOTE, FilingDesk, proposal_of, trust_in
+from ketang_center.rollouts.filing_refusals import FilingRefused
 from ketang_center.rollouts.filing_values import FilingEntry, FilingState
 from ketang_center.rollouts.filings import Filings
 from ketang_center.web.enrolment_pages import paged
@@ -180,9 +176,16 @@ def _opened(request: Request) -> Iterator[Filings]:
 def _desk(request: Request) -> Iterator[FilingDesk]:
     context = context_of(request)
     trust = context.enrolment.trust if context.enrolment else None
-    with _opened(request) as filings:
+    if context.data_dir is None:
+        raise OutOfScope("filings")
+    with _opened(request) as filings, Book(context.data_dir / "enrolment.db") as book:
         yield FilingDesk(
-            filings, context.registry.tree(), context.audit, lambda: trust_in(trust), context.clock
+            filings,
+            context.registry.tree(),
+            context.audit,
+            lambda: trust_in(trust),
+            context.clock,
+            book,
         )
 
 

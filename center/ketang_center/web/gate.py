@@ -7,6 +7,7 @@ body, the origin, the form token. What is open to everybody is listed here and n
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from tempfile import SpooledTemporaryFile
 from urllib.parse import urlencode, urlsplit
 
 from fastapi import Request
@@ -40,11 +41,17 @@ MOST_BYTES = 64 << 10
 LARGER: dict[str, int] = {
     "/enrolment/upload": 2 << 20,
     "/rollouts/releases": 512 << 10,
-    "/rollouts/placements": 32 << 20,
+    "/rollouts/placements": 128 << 20,
 }
-"""Paths whose bodies may be larger, with how many bytes: uploads."""
+"""Paths whose bodies may be larger, with how many bytes: uploads. Placements have 1.2 KB each."""
 _BEFORE_NEW_PASSWORD = ("/account", "/account/password", "/sign-out", "/static/", "/healthz")
 _BODY_S = 30.0
+_LEAST_BYTES_S = 1 << 20
+"""A large body may take longer than ``_BODY_S``: as long as a line that carries so much needs."""
+_IN_MEMORY = 1 << 20
+"""What is more of a body lies on disk until the page has read it."""
+_PIECE = 64 << 10
+_Body = SpooledTemporaryFile[bytes]
 
 
 class Gate:
@@ -66,19 +73,20 @@ class Gate:
             return
         plain = under(request.url.path, ("/static/", "/healthz"))
         dress = _as_it_is if plain else self._recognise(request)
-        try:
-            body = await _body(request) if request.method not in SAFE else b""
-        except ClientDisconnect:
-            return
-        if body is None:
-            refused(request, "oversized", request.url.path)
-            await problem(request, "oversized", 413)(scope, receive, send)
-            return
-        if plain:
-            await self._app(scope, _replay(body, receive), send)
-            return
-        answer = await self._turned_away(Request(scope, _replay(body, receive)))
-        await (answer or self._app)(scope, _replay(body, receive), dress(send))
+        with SpooledTemporaryFile[bytes](max_size=_IN_MEMORY) as body:
+            try:
+                whole = request.method in SAFE or await _keep_body(request, body)
+            except ClientDisconnect:
+                return
+            if not whole:
+                refused(request, "oversized", request.url.path)
+                await problem(request, "oversized", 413)(scope, receive, send)
+                return
+            if plain:
+                await self._app(scope, _replay(body, receive), send)
+                return
+            answer = await self._turned_away(Request(scope, _replay(body, receive)))
+            await (answer or self._app)(scope, _replay(body, receive), dress(send))
 
     def _recognise(self, request: Request) -> Callable[[Send], Send]:
         """Put the visitor into the request; return what sets the cookies this made needful."""
@@ -186,36 +194,42 @@ def _to_sign_in(request: Request) -> Response:
     return RedirectResponse(there, 303)
 
 
-async def _body(request: Request) -> bytes | None:
-    """Read a body, counting as it comes; None when it is too large or too slow."""
+async def _keep_body(request: Request, kept: _Body) -> bool:
+    """Read a body into a file, counting as it comes; False when it is too large or too slow."""
     visitor, path = visitor_of(request), request.url.path
     # What a stranger sends is thrown away, so he may send no more than any form needs.
     most = MOST_BYTES if visitor.actor == NOBODY else LARGER.get(path, MOST_BYTES)
     said = request.headers.get("content-length", "0")
     if not said.isdecimal() or int(said[:20]) > most:
-        return None
-    found = bytearray()
+        return False
+    count = 0
     try:
-        async with asyncio.timeout(_BODY_S):
+        async with asyncio.timeout(_BODY_S + most / _LEAST_BYTES_S):
             async for part in request.stream():
-                found += part
-                if len(found) > most:
-                    return None
+                count += len(part)
+                if count > most:
+                    return False
+                if count > _IN_MEMORY:
+                    await asyncio.to_thread(kept.write, part)
+                else:
+                    kept.write(part)
     except TimeoutError:
-        return None
-    return bytes(found)
+        return False
+    return True
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """Give a body that was read to the next reader; then whatever comes after."""
+def _replay(body: _Body, receive: Receive) -> Receive:
+    """Give a body that was read to the next reader, from its start; then whatever comes after."""
+    body.seek(0)
     given = False
 
     async def replayed() -> Message:
         nonlocal given
         if given:
             return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        piece = body.read(_PIECE)
+        given = len(piece) < _PIECE
+        return {"type": "http.request", "body": piece, "more_body": not given}
 
     return replayed
 

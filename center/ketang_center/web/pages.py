@@ -15,6 +15,7 @@ from ketang_center.metrics.windows import CELL_MS
 from ketang_center.registry.calendars import day_of, day_starts_ms
 from ketang_center.view_values import Filters
 from ketang_center.web import shape
+from ketang_center.web.command_pages import can_ask
 from ketang_center.web.configuration_pages import Configuration, configuration_of
 from ketang_center.web.render import render
 from ketang_center.web.rollout_desk import desk_of
@@ -132,6 +133,7 @@ async def devices(
         filters=filters,
         day=at,
         places=places,
+        can_ask=can_ask(request),
     )
 
 

@@ -7,18 +7,19 @@ taken there, signed, and brought back here.
 import asyncio
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 from fastapi import APIRouter, File, Query, Request, UploadFile
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from ketang_center import placement_views
 from ketang_center.access import policy
 from ketang_center.access.policy import Action, Actor
 from ketang_center.access.scope import OutOfScope
 from ketang_center.registry.tree import Tree
-from ketang_center.rollouts.office import Taken
+from ketang_center.rollouts import placing
+from ketang_center.rollouts.taking import Taken
 from ketang_center.view_values import Context
 from ketang_center.web.enrolment_pages import paged
 from ketang_center.web.render import language_of, render
@@ -34,11 +35,13 @@ from ketang_center.web.visitor import audit, context_of, reach, scope_of, visito
 from ketang_contract import signatures, validate
 from ketang_contract.errors import BadInput, Refused
 from ketang_contract.layers import PLACEMENT_TYPE, Placement
+from ketang_contract.signatures import MAX_SEALED_BYTES
 
 PAGE_PLACEMENTS = 100
 MOST_REFUSED = 50
 WHY = ("missing", "elsewhere", "old_key")
 _NOT_YOURS = "not_yours"
+_MOST_LINE = MAX_SEALED_BYTES + 2
 router = APIRouter(default_response_class=HTMLResponse)
 _Upload = Annotated[UploadFile | None, File()]
 
@@ -82,24 +85,22 @@ async def export(request: Request) -> Response:
 async def take(request: Request, file: _Upload = None) -> Response:
     """Take signed placements in, one a line; what is wrong is told line by line."""
     reach(request, Action.PUBLISH)
-    raw = await file.read() if file is not None else b""
-    lines = [one.strip() for one in raw.splitlines() if one.strip()]
-    if lines:
-        actor, who = visitor_of(request).actor, visitor_of(request).name
-        context, folder = context_of(request), folder_of(request)
+    actor, who = visitor_of(request).actor, visitor_of(request).name
+    context, folder = context_of(request), folder_of(request)
+    found, fault = Taken(0, 0), ""
+    if file is not None:
         try:
-            found = await asyncio.to_thread(_taken, context, folder, actor, who, lines)
+            found = await asyncio.to_thread(_taken, context, folder, actor, who, file.file)
         except BadInput as why:
-            told = refusal(why, language_of(request))
-            with desk_of(request) as desk:
-                return await _list(request, desk, 400, fault=told)
-        if not found.refused:
-            there = f"/rollouts/placements?taken={found.taken}&same={found.same}"
-            return RedirectResponse(there, 303)
+            fault = refusal(why, language_of(request))
+    if found == Taken(0, 0):
         with desk_of(request) as desk:
-            return await _list(request, desk, 400, found=found)
+            return await _list(request, desk, 400, fault=fault or "no_file")
+    if not found.turned_away and not found.stopped:
+        there = f"/rollouts/placements?taken={found.taken}&same={found.same}"
+        return RedirectResponse(there, 303)
     with desk_of(request) as desk:
-        return await _list(request, desk, 400, fault="no_file")
+        return await _list(request, desk, 400, found=found)
 
 
 def _to_sign(context: Context, folder: Path, tops: Sequence[str]) -> list[str]:
@@ -114,21 +115,34 @@ def _below(tops: Sequence[str], tree: Tree, line: str) -> bool:
     return bool(path) and any(tree.holds(top, path[-1]["unit"]) for top in tops)
 
 
-def _taken(context: Context, folder: Path, actor: Actor, who: str, lines: Sequence[bytes]) -> Taken:
+def _taken(context: Context, folder: Path, actor: Actor, who: str, file: BinaryIO) -> Taken:
     """Hand placements to the office; those of units where he does not publish are turned away."""
     with office_beside(context, folder) as (office, registry):
-        tree, strange = registry.tree(), list[tuple[str, str]]()
+        tree, strange, count = registry.tree(), list[tuple[str, str]](), 0
 
         def own() -> Iterator[bytes]:
-            for raw in lines:
+            nonlocal count
+            for raw in _lines(file):
                 device, unit = _read(raw)
-                if device and not policy.may(actor, Action.PUBLISH, tree, unit):
-                    strange.append((device, _NOT_YOURS))
-                else:
+                if not device or policy.may(actor, Action.PUBLISH, tree, unit):
                     yield raw
+                    continue
+                count += 1
+                if len(strange) < MOST_REFUSED:
+                    strange.append((device, _NOT_YOURS))
 
         found = office.take_placements(own(), who)
-    return Taken(found.taken, found.same, (*found.refused, *strange))
+    return replace(found, refused=(*strange, *found.refused), turned_away=found.turned_away + count)
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Read a file line by line; of one that is too long for a placement, the beginning alone."""
+    while raw := file.readline(_MOST_LINE):
+        line = raw.strip()
+        if line:
+            yield line
+        while len(raw) == _MOST_LINE and not raw.endswith(b"\n"):
+            raw = file.readline(_MOST_LINE)
 
 
 def _read(raw: bytes) -> tuple[str, str]:
@@ -156,11 +170,9 @@ async def _list(
     tree, now_ms = context.registry.tree(), context.clock()
     if unit and not (desk.views.concerns(unit)):
         raise OutOfScope(unit[:60])
-    lacking = placement_views.below(
-        tree, await placings_of(request).unplaced(desk.book), scope.root
-    )
+    lacking = placing.below(tree, await placings_of(request).unplaced(desk.book), scope.root)
     if unit and tree.holds(scope.root, unit):
-        lacking = placement_views.below(tree, lacking, unit)
+        lacking = placing.below(tree, lacking, unit)
     elif unit and unit not in tree:
         lacking = [one for one in lacking if one.device == unit]
     chosen = [one for one in lacking if why in {"", one.why}]
@@ -186,7 +198,7 @@ async def _list(
         fault=fault,
         found=found,
         refused=_refused(found, language_of(request)),
-        refused_n=len(found.refused) if found else 0,
+        refused_n=found.turned_away if found else 0,
     )
 
 

@@ -49,7 +49,7 @@ def _row(row: Row, t: Words, tree: Tree) -> list[str]:
         str(one.group or ""),
         t(f"member_state.{one.state.value}"),
         rollout_words.reason(one.reason, t),
-        str(one.attempt + 1),
+        str(one.attempt + 1) if one.sent_ms else "",
         "" if row.personal or not one.sent_ms else shape.stamp(one.sent_ms),
         "" if row.personal or not one.updated_ms else shape.stamp(one.updated_ms),
     ]

@@ -8,26 +8,24 @@ from pathlib import Path
 
 from fastapi import Request
 
-from ketang_center import placement_views
 from ketang_center.access import policy
 from ketang_center.access.audit import Audit
 from ketang_center.access.policy import Action
 from ketang_center.access.scope import OutOfScope
 from ketang_center.enrolment.documents import TrustDocuments
 from ketang_center.enrolment.settings import Enrolment
-from ketang_center.placement_views import Unplaced
 from ketang_center.registry.database import Registry
 from ketang_center.rollout_views import RolloutViews
+from ketang_center.rollouts import placing
 from ketang_center.rollouts.book import Rollout, RolloutBook
 from ketang_center.rollouts.filings import Filings
 from ketang_center.rollouts.office import BOOK, FILINGS, Office
-from ketang_center.rollouts.plan import State
+from ketang_center.rollouts.placing import Unplaced
 from ketang_center.rollouts.trusting import TrustHeld
 from ketang_center.rollouts.values import LIVE, RolloutState, What
 from ketang_center.view_values import Context
 from ketang_center.web.visitor import context_of, scope_of, visitor_of
 from ketang_contract.errors import BadInput
-from ketang_contract.trust import Purpose
 
 _MINUTE_MS = 60_000
 _SEND = frozenset({Action.PUBLISH, Action.CONFIGURE})
@@ -52,9 +50,6 @@ _IN: Mapping[str, frozenset[RolloutState]] = {
     "retry": LIVE,
     "back": LIVE | {RolloutState.CANCELLED},
 }
-MOST_ATTEMPTS = 4
-"""Besides the first."""
-AGAIN = (State.FAILED, State.REJECTED, State.TOO_OLD, State.TIMED_OUT, State.WAITING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +150,7 @@ def open_acts(request: Request, desk: Desk, one: Rollout, again: int) -> list[st
     also = {
         "retry": again > 0,
         "back": one.what is What.RELEASE and newest is not None and newest.no == one.no,
-        "approve": visitor_of(request).name not in who_cannot_approve(desk, one),
+        "approve": visitor_of(request).name not in desk.office.look.who_brought(one),
     }
     return [act for act in BY if fits(act, one) and also.get(act, True) and may(request, act, unit)]
 
@@ -163,12 +158,6 @@ def open_acts(request: Request, desk: Desk, one: Rollout, again: int) -> list[st
 def fits(act: str, one: Rollout) -> bool:
     """Tell whether an act fits the state a rollout is in."""
     return one.state in _IN[act]
-
-
-def who_cannot_approve(desk: Desk, one: Rollout) -> set[str]:
-    """Return who has had a hand in a rollout, and so is not a second person."""
-    release = desk.book.release(one.release)
-    return {one.began_by, release.admitted_by if release else ""}
 
 
 class Placings:
@@ -192,20 +181,15 @@ class Placings:
         async with self._turn:
             at = (context.registry.revision(), book.changes(), now_ms // _MINUTE_MS)
             if at != self._at:
-                self._found = await asyncio.to_thread(_read, folder, self._epoch(), now_ms)
+                epoch = trust_of(context.enrolment).placing_epoch()
+                self._found = await asyncio.to_thread(_read, folder, epoch, now_ms)
                 self._at = at
             return self._found
-
-    def _epoch(self) -> int | None:
-        try:
-            return trust_of(self._context.enrolment).latest().epoch_of(Purpose.CONFIG, ())
-        except BadInput:
-            return None
 
 
 def _read(folder: Path, epoch: int | None, now_ms: int) -> Sequence[Unplaced]:
     with Registry(folder / "registry.db") as registry, RolloutBook(folder / BOOK) as book:
-        return placement_views.unplaced(book, registry, epoch, now_ms)
+        return list(placing.unplaced(book, registry, epoch, now_ms))
 
 
 def placings_of(request: Request) -> Placings:

@@ -6,17 +6,19 @@ Before anything is done it is said how many devices it concerns.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from ketang_center import placement_views
 from ketang_center.access.scope import OutOfScope
-from ketang_center.placement_views import Unplaced
 from ketang_center.registry.tree import Tree
 from ketang_center.rollout_views import PAGE_DEVICES
+from ketang_center.rollouts import placing
 from ketang_center.rollouts.book import CENTER, Rollout
+from ketang_center.rollouts.looking import AT_MACHINE
+from ketang_center.rollouts.office import AGAIN, MOST_ATTEMPTS
+from ketang_center.rollouts.placing import Unplaced
 from ketang_center.rollouts.plan import State
 from ketang_center.rollouts.values import Event, RolloutState
 from ketang_center.web import rollout_words
@@ -26,9 +28,7 @@ from ketang_center.web.render import language_of, render
 from ketang_center.web.rollout_bars import SEGMENTS, bar, bars
 from ketang_center.web.rollout_csv import written
 from ketang_center.web.rollout_desk import (
-    AGAIN,
     BY,
-    MOST_ATTEMPTS,
     Desk,
     desk_of,
     fits,
@@ -36,7 +36,6 @@ from ketang_center.web.rollout_desk import (
     may,
     open_acts,
     placings_of,
-    who_cannot_approve,
 )
 from ketang_center.web.rollout_live import shown
 from ketang_center.web.rollout_words import MOST_WHY, number_of, refusal, why_of
@@ -60,7 +59,7 @@ async def listing(
     with desk_of(request) as desk:
         found = desk.views.rollouts()
         some, page, pages = paged(found, page, PAGE_ROLLOUTS)
-        progress = desk.views.progress(some)
+        progress, still_ms = desk.views.progress(some), desk.views.engine_still_ms()
         left = await placings_of(request).unplaced(desk.book)
     tree, root = context_of(request).registry.tree(), scope_of(request).root
     return render(
@@ -70,7 +69,8 @@ async def listing(
         total=len(found),
         page=page,
         pages=pages,
-        lacking=len(placement_views.below(tree, left, root)),
+        lacking=len(placing.below(tree, left, root)),
+        still_ms=still_ms,
         stop=_stops(request),
     )
 
@@ -202,15 +202,15 @@ def _one(
     some, page, pages = paged(range(count), page, PAGE_DEVICES)
     skip = some[0] if some else 0
     rows = desk.views.rows(found, context.reading, chosen, PAGE_DEVICES, skip)
-    there = placement_views.below(tree, left, found.target)
-    lacking = [one for one in there if tree.holds(root, one.room)]
+    lacking = placing.below(tree, placing.below(tree, left, found.target), root)
     return render(
         request,
         "rollout.html",
         one=found,
         seen=seen,
+        still_ms=desk.views.engine_still_ms(),
         unit=desk.views.unit_of(found.target),
-        release=desk.book.release(found.release),
+        **_people(request, desk, found),
         standing=standing,
         planned=_planned(desk, found),
         whole_bar=bar(0, standing.counts, None),
@@ -225,15 +225,25 @@ def _one(
         lacking=lacking[:MOST_NAMED],
         lacking_n=len(lacking),
         acts=open_acts(request, desk, found, _again(desk, found)),
-        is_other=visitor_of(request).name not in who_cannot_approve(desk, found),
         history=desk.views.history(found.no),
         told=_Told(_stops(request), standing.whole),
         stop=_stops(request),
         reason=rollout_words.reason,
+        reasons=desk.views.reasons(found) if found.state is RolloutState.PAUSED else [],
         takes_again=AGAIN,
         most_attempts=MOST_ATTEMPTS,
         done=done if done in DONE else "",
     )
+
+
+def _people(request: Request, desk: Desk, found: Rollout) -> dict[str, Any]:
+    """Say who brought what is rolled out, and whether the visitor had no hand in it."""
+    look = desk.office.look
+    return {
+        "release": desk.book.release(found.release),
+        "admitted": look.who_admitted(found.release),
+        "is_other": visitor_of(request).name not in look.who_brought(found),
+    }
 
 
 def _planned(desk: Desk, one: Rollout) -> int | None:
@@ -268,7 +278,11 @@ class _Told:
         if event.what == "began":
             detail = detail.partition(" ")[2]
         elif event.what == "retried":
-            detail = t("rollout.devices_n", n=int(detail.partition(" ")[0] or 0))
+            # How many there are elsewhere is not told to who sees a part alone.
+            count = int(detail.partition(" ")[0] or 0)
+            detail = t("rollout.devices_n", n=count) if self.whole else ""
+        elif event.what == "approved" and detail:
+            detail = t("rollout.at_machine", who=detail.removeprefix(AT_MACHINE))
         elif event.who == CENTER or event.what in {"paused", "rolled_back"}:
             detail = self.stops(detail, whole=self.whole)
         return f"{what}: {detail}" if detail else what
@@ -311,6 +325,8 @@ def _ask(
         one=found,
         unit=desk.views.unit_of(found.target),
         release=release,
+        admitted=desk.office.look.who_admitted(found.release),
+        most_attempts=MOST_ATTEMPTS,
         act=act,
         device=device[:64],
         numbers=numbers,

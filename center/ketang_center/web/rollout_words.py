@@ -8,7 +8,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from ketang_center.registry.tree import Tree
-from ketang_center.rollouts.plan import Rules
+from ketang_center.rollouts.plan import COHORT_MS, Rules
+from ketang_center.web import filing_words
 from ketang_center.web.text import Words
 from ketang_contract.errors import BadInput
 
@@ -71,7 +72,7 @@ _REFUSALS = (
     _form(r"(.+): only the region may say (.+)", "{0}：{1} 只能由全区规定"),
     _form(r"(.+): there is no (\w+) (\S+) here", "{0}：本中心没有代码为 {2} 的单位"),
     _form(r"(.+): no device (\S+) stands anywhere here", "{0}：登记中没有安放着的设备 {1}"),
-    _form(r"(.+): no filing in force", "{0}：没有有效备案，请先备案"),
+    *(_form(*one) for one in filing_words.REFUSALS),
     _form(
         r"(.+): rollout (\d+) of (.+) is \w+: let it finish, cancel it, or take it back",
         "{0}：第 {1} 号下发（{2}）还未结束；请等它完成，或先取消、撤回它",
@@ -79,6 +80,10 @@ _REFUSALS = (
     _form(r"(.+): (\d+) devices are trying (.+) now", "{0}：有 {1} 台设备正在试用 {2}，请稍候"),
     _form(r"(.+): was rolled out already, as number (\d+)", "{0}：已下发过，编号 {1}"),
     _form(r"(.+): version (\d+) of (.+) was sent already", "{0}：{2} 已下发过更新的版本 {1}"),
+    _form(
+        r"(.+): nobody below (\S+) has a signed placement: export, sign and push placements first",
+        "{0}：{1} 下没有设备有签好的位置证明；请先导出名单、签名、上传",
+    ),
     _form(r"rollout \d+: has to be approved by somebody else", "须由另一人批准"),
     _form(
         r"rollout \d+: is \w+ and cannot be .*",
@@ -126,11 +131,16 @@ _STOPS = (
     ("group", re.compile(r"group (\d+): (\d+) of (\d+) failed")),
     ("kind", re.compile(r"kind (\w+): (\d+) of (\d+) failed")),
     ("school", re.compile(r"school (\S*): (\d+) of (\d+) failed")),
+    ("cohort", re.compile(r"cohort (\d+): (\d+) of (\d+) failed")),
     ("few", re.compile(r"group (\d+): (\d+) of (\d+) committed")),
     ("failures", re.compile(r"(\d+) failures")),
     ("silent", re.compile(r"(\d+) tell nothing")),
     ("expired", re.compile(r"the release has expired()")),
+    ("restored", re.compile(r"restored from a backup of (.+): look, then resume")),
+    ("broken", re.compile(r"the centre cannot go on: (.+)", re.DOTALL)),
 )
+
+_FOR_ALL = {"expired", "restored", "broken"}
 
 
 def stop(text: str, t: Words, tree: Tree, own: str) -> str:
@@ -147,12 +157,16 @@ def stop(text: str, t: Words, tree: Tree, own: str) -> str:
         if found is None:
             continue
         what, *counts = found.groups()
-        if own and not (name == "expired" or (name == "school" and tree.holds(own, what))):
+        told = name in _FOR_ALL or (name == "school" and tree.holds(own, what))
+        if own and not told:
             return t("rollout_stop.elsewhere")
         if name == "kind":
             what = t.by_key.get(f"kind.{what}", what)
         elif name == "school" and what in tree:
             what = tree[what].name(t.lang)
+        elif name == "cohort":
+            minutes = COHORT_MS // 60_000
+            what = f"{(int(what) - 1) * minutes}–{int(what) * minutes}"
         n, of = counts or (what, "")
         return t(f"rollout_stop.{name}", what=what, n=n, of=of)
     return text

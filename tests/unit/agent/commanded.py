@@ -100,6 +100,7 @@ class Machine:
 
     archive: bytes = b"an archive"
     hours: bool = False
+    why_not: str = ""
     used: bool | None = False
     did: list[str] = field(default_factory=list)
     shown: list[int] = field(default_factory=list)
@@ -116,7 +117,7 @@ class Machine:
             bundle=self._bundle,
             restart=lambda: self._do("restart"),
             power_off=lambda: self._do("power_off"),
-            after_hours=lambda _: not self.hours,
+            why_not_after_hours=lambda _: "in_hours" if self.hours else self.why_not,
             in_use=lambda _: self.used,
             notice=self,
         )

@@ -5,8 +5,7 @@ import json
 from dataclasses import replace
 
 from ketang_agent.clock import Instant
-from ketang_agent.remote import remote as remotes
-from ketang_agent.remote import state_file
+from ketang_agent.remote import exchange, state_file
 from ketang_agent.remote.machine import Look
 from ketang_agent.remote.remote import Remote, Who
 from ketang_contract import config as configs
@@ -37,8 +36,8 @@ class Child:
         self.folder, self.does = folder, does
         self.returncode, self.said = None, b""
         self.killed = False
-        self.received = (folder / remotes.RECEIVED).read_bytes()
-        self.asked = json.loads((folder / remotes.ASKED).read_bytes())
+        self.received = (folder / exchange.RECEIVED).read_bytes()
+        self.asked = json.loads((folder / exchange.ASKED).read_bytes())
         if does != "waits":
             self.end()
 
@@ -51,7 +50,7 @@ class Child:
 
     def leave(self, said):
         raw = said if isinstance(said, bytes) else json.dumps(said).encode()
-        (self.folder / remotes.JUDGED).write_bytes(raw)
+        (self.folder / exchange.JUDGED).write_bytes(raw)
 
     def verdict(self):
         said = json.loads(self.received)

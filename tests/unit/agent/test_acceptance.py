@@ -156,7 +156,7 @@ def test_what_was_accepted_may_be_brought_again_after_its_time():
 
 def test_a_clock_set_back_does_not_bring_back_what_expired():
     late = settled(bundle(placement(version=2, issued_s=NOW_S), REGION, SCHOOL, ROOM))
-    late.now_s = 0
+    late.now_s, late.synced = 0, False
     assert late.bring(school(NARROWER, expires_s=NOW_S)) == "rolled_back"
     fresh = placement(version=3)
     old = layer("s1", NARROWER, "s1", version=2, expires_s=NOW_S)
@@ -165,7 +165,7 @@ def test_a_clock_set_back_does_not_bring_back_what_expired():
 
 def test_the_trust_document_is_a_signed_time_too():
     old = layer("s1", STOOD, "s1", issued_s=TRUST.issued_s - 9, expires_s=TRUST.issued_s)
-    assert Device(now_s=0).bring(bundle(PLACED, old)) == "expired"
+    assert Device(now_s=0, synced=False).bring(bundle(PLACED, old)) == "expired"
 
 
 def test_a_revoked_key_is_out_and_its_documents_live_on_by_another():

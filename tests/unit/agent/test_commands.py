@@ -1,6 +1,8 @@
 """Commands on the device: each kind carried out once, answered truthfully, never without people."""
 
+import gc
 import hashlib
+import subprocess
 import sys
 
 import pytest
@@ -139,6 +141,26 @@ def test_a_child_that_cannot_be_started_refuses(tmp_path):
     assert device.answers[-1].reason == "not_judged"
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_child_that_ends_before_it_has_read_refuses_and_is_waited_for(tmp_path, monkeypatch):
+    class Gone(subprocess.Popen):
+        def __init__(self, *words, **more):
+            super().__init__(*words, **more)
+            self.wait(60)
+
+    monkeypatch.setattr(subprocess, "Popen", Gone)
+    device = Device(tmp_path, words=("sh", "-c", "exit 3"))
+    device.take(sealed())
+    device.commands.step(device.now)
+    child = device.commands._child.process
+    assert child.stdin.closed
+    device.judged()
+    assert (device.states, device.answers[-1].reason) == (["refused"], "not_judged")
+    assert child.stdout.closed
+    del child
+    gc.collect()
+
+
 def test_a_child_that_says_nonsense_refuses(tmp_path):
     device = Device(tmp_path, words=("sh", "-c", "echo '[1]'"))
     device.run(command())
@@ -233,6 +255,34 @@ def test_in_hours_and_in_use_it_does_not_even_begin(tmp_path):
     device = Device(tmp_path / "b", Machine(used=True))
     device.run(command(What.SHUT_DOWN))
     assert (device.states, device.answers[0].reason) == (["cancelled"], "in_use")
+
+
+@pytest.mark.parametrize("why", ["no_hours", "clock_wrong"])
+def test_why_it_is_no_time_after_hours_is_answered(tmp_path, why):
+    device = Device(tmp_path, Machine(why_not=why))
+    device.run(command(What.SHUT_DOWN))
+    assert (device.states, device.answers[0].reason) == (["refused"], why)
+
+
+def test_a_session_that_shows_the_countdown_is_told_of_once_and_to_the_end(device):
+    device.machine.desktop = False
+    device.run(command(What.SHUT_DOWN))
+    assert device.answers[-1].result == Countdown(seconds=60, desktop=False)
+    assert not device.room.leaving.desktop, "a session's own notice is asked for"
+    assert device.room.say(Said(Word.SHOWN, "job-1"))
+    device.step(5)
+    assert device.room.say(Said(Word.SHOWN, "job-1"))
+    device.step(5)
+    assert device.states == ["running", "running"]
+    assert device.answers[-1].result == Countdown(seconds=55, desktop=True)
+    device.room.say(Said(Word.CANCEL, "job-1"))
+    device.step()
+    assert device.answers[-1].result == Countdown(seconds=0, desktop=True)
+
+
+def test_where_the_agent_shows_its_own_notice_no_session_need(device):
+    device.run(command(What.SHUT_DOWN))
+    assert device.room.leaving.desktop
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from ketang_agent.clock import Instant
 from ketang_agent.collectors.base import Gatherer
 from ketang_agent.collectors.network import BrokerLink
 from ketang_agent.remote.commands_room import Room
-from ketang_agent.remote.commands_setup import Around, Commanded, is_after_hours
+from ketang_agent.remote.commands_setup import Around, Commanded, why_not_after_hours
 from ketang_agent.uplink.client import Broker
 from ketang_contract.commands import Answer, What, split_answer
 from ketang_contract.config import Config
@@ -111,17 +111,17 @@ SCHOOL = Config(hours=((0, 8 * 60, 17 * 60),))
 
 
 @pytest.mark.parametrize(
-    ("config", "now", "after"),
+    ("config", "now", "why_not"),
     [
-        (SCHOOL, NIGHT, True),
-        (SCHOOL, NOON, False),
-        (Config(), NIGHT, False),
-        (Config(hours=()), NOON, True),
-        (SCHOOL, Instant(NIGHT.wall_ms, 1, "b", TimeQuality.BAD), False),
+        (SCHOOL, NIGHT, ""),
+        (SCHOOL, NOON, "in_hours"),
+        (Config(), NIGHT, "no_hours"),
+        (Config(hours=()), NOON, ""),
+        (SCHOOL, Instant(NIGHT.wall_ms, 1, "b", TimeQuality.BAD), "clock_wrong"),
     ],
 )
-def test_after_hours_is_only_where_hours_are_set_and_the_time_is_known(config, now, after):
-    assert is_after_hours(config, now) is after
+def test_after_hours_is_only_where_hours_are_set_and_the_time_is_known(config, now, why_not):
+    assert why_not_after_hours(config, now) == why_not
 
 
 def test_the_supervisor_pays_for_nothing_that_no_command_asked_for():

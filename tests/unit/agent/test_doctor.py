@@ -1,5 +1,6 @@
 """The doctor: plain words about what works, and what to do about what does not."""
 
+import json
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -7,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tests.unit.agent.test_local_page import STATUS
 
-from ketang_agent import doctor
+from ketang_agent import doctor, power
 from ketang_agent.doctor import Verdict
+from ketang_agent.hours import Hours
 from ketang_agent.inference.switch import KillSwitch
 from ketang_agent.local_page.server import LocalPage
+from ketang_agent.power import Power
 from ketang_agent.settings import Settings
 from ketang_agent.status import CollectorStatus, Result
 from ketang_agent.uplink.client import Broker
@@ -64,6 +67,14 @@ class Ward:
         found = [one for one in self.examine(now) if one.verdict is Verdict.WRONG]
         assert all(one.to_do for one in found), "nobody is left without advice"
         return [one.name for one in found]
+
+
+@pytest.fixture(autouse=True)
+def logind(monkeypatch):
+    """What logind says; the tests' machine runs none that may be asked."""
+    said = [Power.NO_LOGIND]
+    monkeypatch.setattr(power, "as_owner_of", lambda _: said[-1])
+    return said
 
 
 @pytest.fixture
@@ -126,6 +137,70 @@ def test_a_configuration_that_is_not_in_force_is_told_with_its_reason(ward, repo
     (line,) = [one for one in ward.examine(datetime.now(UTC)) if one.name == "configuration"]
     assert (ward.wrong() == ["configuration"]) is wrong
     assert (report.reason in line.found) if wrong else line.verdict == "fine"
+
+
+def judged(ward, **said):
+    folder = ward.settings.data_dir / "remote"
+    folder.mkdir(exist_ok=True)
+    (folder / "judged.json").write_text(json.dumps({"hash": "b" * 64, **said}))
+
+
+def test_what_the_device_said_of_a_refusal_and_of_permits_is_told(ward, capsys):
+    report = ConfigReport(state=ConfigState.REJECTED, desired="b" * 64, reason="left_out")
+    ward.shows(replace(FINE, config=report))
+    judged(ward, reason="left_out", detail="the layer of s1 is missing")
+    assert ward.wrong() == ["configuration"]
+    (line,) = [one for one in ward.examine() if one.name == "configuration"]
+    assert "left_out (the layer of s1 is missing)" in line.found
+    dropped = [["c" * 64, "one_holder"], ["d" * 64, "expired"], ["e" * 64, "brand_new"]]
+    judged(ward, reason="", permits_dropped=dropped)
+    ward.shows(FINE)
+    assert ward.wrong() == ["filing or grant"] * 3
+    lines = [one for one in ward.examine() if one.name == "filing or grant"]
+    assert lines[0].found == "cccccccccccc was brought and not taken: one_holder"
+    assert "second holder" in lines[0].to_do
+    assert command.main(["agent", "status", "--settings", str(ward.file)]) == 0
+    assert "not taken  filing or grant dddddddddddd: expired" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("raw", ["", "[]", "{", '{"permits_dropped": [1, ["x"], null]}', "7"])
+def test_a_verdict_that_was_torn_tells_nothing_and_harms_nothing(ward, raw):
+    judged(ward)
+    (ward.settings.data_dir / "remote" / "judged.json").write_text(raw)
+    ward.shows(FINE)
+    assert ward.wrong() == []
+
+
+@pytest.mark.parametrize(
+    ("said", "hours", "verdict", "words"),
+    [
+        (Power.YES, Hours.CLOSED, Verdict.FINE, "lets the agent's account"),
+        (Power.NO, Hours.CLOSED, Verdict.WRONG, "does not let"),
+        (Power.NO, Hours.NOT_SET, Verdict.FINE, "nobody can ask for it"),
+        (Power.BLOCKED, Hours.OPEN, Verdict.UNKNOWN, "a program blocks it"),
+        (Power.NO_LOGIND, Hours.OPEN, Verdict.FINE, "no logind"),
+        (Power.UNKNOWN, Hours.OPEN, Verdict.UNKNOWN, "was not asked"),
+    ],
+)
+def test_whether_the_agent_may_switch_off_matters_where_hours_are_set(
+    ward, logind, said, hours, verdict, words
+):
+    logind.append(said)
+    ward.shows(replace(FINE, hours=hours))
+    (line,) = [one for one in ward.examine() if one.name == "after-hours shutdown"]
+    assert line.verdict is verdict
+    assert words in line.found
+    assert bool(line.to_do) is (verdict is not Verdict.FINE)
+
+
+@pytest.mark.parametrize("hours", Hours)
+def test_how_it_stands_with_hours_is_told(ward, capsys, hours):
+    ward.shows(replace(FINE, hours=hours))
+    (line,) = [one for one in ward.examine() if one.name == "hours"]
+    assert line.verdict is Verdict.FINE
+    assert ("none are set" in line.found) is (hours is Hours.NOT_SET)
+    assert command.main(["agent", "status", "--settings", str(ward.file)]) == 0
+    assert f"hours      {hours.value.replace('_', ' ')}\n" in capsys.readouterr().out
 
 
 def test_missing_certificate_files_are_named(ward):

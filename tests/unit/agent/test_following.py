@@ -274,6 +274,15 @@ def test_heads_are_counted_only_while_everything_allows_it(device, config, expec
     assert device.heads.allowed[-1] is expected
 
 
+def test_heads_are_counted_to_the_last_second_of_hours_and_no_longer(device):
+    ends_ms = 1_790_002_800_000  # Monday, 21 September 2026, 23:00 in Shanghai
+    device.bring(replace(COUNTS, hours=((0, 22 * 60, 23 * 60),)))
+    device.steps()
+    for wall_ms, expected in ((ends_ms - 1, True), (ends_ms, False)):
+        device.following.hold_to_hours(Instant(wall_ms, 0, "boot-1"))
+        assert device.heads.allowed[-1] is expected
+
+
 def test_heads_are_not_counted_by_a_clock_that_nobody_believes(device):
     device.bring(replace(COUNTS, hours=NIGHT_OR_DAY))
     device.steps()

@@ -7,6 +7,8 @@ from ketang_agent.spool.store import Spool
 from ketang_agent.uplink.client import Confirmed, Connected, Lost
 from ketang_agent.uplink.link import FIRST_RETRY_MS, LONGEST_RETRY_MS, STANDS_MS, Link
 from ketang_agent.uplink.sender import FIRST_WAIT_MS, LONGEST_WAIT_MS, MAX_UNCONFIRMED, Sender
+from ketang_contract import topics
+from ketang_contract.publish_schemas import CHANNELS
 from ketang_contract.records import Family, Host, Record, TimeQuality
 
 
@@ -18,6 +20,7 @@ class Wire:
     def __init__(self):
         self.next = []
         self.published = []
+        self.subscribed = set()
         self.closed = False
 
     def start(self):
@@ -31,7 +34,7 @@ class Wire:
         return Family.NONE, None
 
     def subscribe(self, topic):
-        pass
+        self.subscribed.add(topic)
 
     def publish(self, topic, payload, *, qos=1, retain=False):
         self.published.append(topic)
@@ -87,6 +90,13 @@ def test_while_it_connects_nothing_overdue_keeps_the_main_loop_awake(desk):
     desk.happens(Connected(), 11 * FIRST_WAIT_MS)
     assert not desk.link.connecting
     assert desk.link.wake_at_ms() == 12 * FIRST_WAIT_MS
+
+
+def test_a_device_listens_to_just_the_topics_that_the_open_interface_names(desk):
+    desk.link.poll(at(0))
+    desk.happens(Connected(), 1)
+    named = {one.suffix.replace("{job}", "+") for one in CHANNELS if not one.upward}
+    assert desk.wires[0].subscribed == {topics.of("panel-1", one) for one in named}
 
 
 @pytest.mark.parametrize("confirms", [False, True])

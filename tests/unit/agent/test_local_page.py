@@ -1,6 +1,7 @@
 """The page on the device: who sees what, in which language, and who may turn the switch."""
 
 import http.client
+import json
 import os
 import re
 import socket
@@ -13,6 +14,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
+from ketang_agent.hours import Hours
 from ketang_agent.inference.switch import KillSwitch
 from ketang_agent.local_page import ledger, page, purposes, server, words
 from ketang_agent.local_page.ledger import SentLine, sent, tally
@@ -39,7 +41,7 @@ from ketang_contract.records import (
     TimeQuality,
     to_line,
 )
-from ketang_contract.state import Camera, ConfigReport, Loss
+from ketang_contract.state import Camera, ConfigReport, ConfigState, Loss
 
 NOW_MS = int(time.time() * 1000)
 HOUR_MS = 3_600_000
@@ -78,6 +80,7 @@ STATUS = Status(
     faults=(Fault.DISK_LOW,),
     camera=Camera.COUNTING,
     config=ConfigReport(),
+    hours=Hours.OPEN,
     model="mtcnn",
     window_ends_in_s=120,
 )
@@ -206,6 +209,37 @@ def test_the_first_page_says_how_it_stands_in_plain_words(tmp_path, monkeypatch,
     assert "<script" not in html
     assert "style=" not in html
     assert not re.search(r'(href|src|action)="(https?:)?//', html)
+
+
+@pytest.mark.parametrize("lang", ["zh", "en"])
+@pytest.mark.parametrize("hours", Hours)
+def test_whether_hours_are_set_is_told_in_both_languages(tmp_path, monkeypatch, spool, lang, hours):
+    with visiting(tmp_path, monkeypatch, NOBODY, replace(STATUS, hours=hours)) as visit:
+        html = visit.get(f"/?lang={lang}")[1]
+    said = [one for one in Hours if words.WORDS[lang][f"hours_{one}"] in html]
+    assert said == [hours]
+
+
+@pytest.mark.parametrize("lang", ["zh", "en"])
+@pytest.mark.parametrize("state", ConfigState)
+def test_what_became_of_what_the_centre_brought_is_told(tmp_path, monkeypatch, spool, lang, state):
+    report = ConfigReport(state=state, desired="b" * 64, reason="left_out")
+    folder = tmp_path / "remote"
+    folder.mkdir()
+    dropped = [["c" * 64, "one_holder"], ["<b>" * 9, "<i>new</i>"]]
+    said = {"reason": "left_out", "detail": "the layer of <s1>", "permits_dropped": dropped}
+    (folder / "judged.json").write_text(json.dumps(said))
+    with visiting(tmp_path, monkeypatch, NOBODY, replace(STATUS, config=report)) as visit:
+        html = visit.get(f"/?lang={lang}")[1]
+        told = json.loads(visit.get("/status.json")[1])
+    assert words.WORDS[lang][f"brought_{state}"] in html
+    over = {ConfigState.REJECTED, ConfigState.ROLLED_BACK}
+    assert ("<code>left_out</code>" in html) is (state in over)
+    assert "the layer of &lt;s1&gt;" in html
+    assert words.DROPPED["one_holder"][lang == "en"] in html
+    assert "&lt;i&gt;new&lt;/i&gt;" in html
+    assert "<i>" not in html
+    assert told["judged"] == {"detail": "the layer of <s1>", "permits_dropped": dropped}
 
 
 def test_a_device_without_a_connection_says_since_when(tmp_path, monkeypatch, spool):

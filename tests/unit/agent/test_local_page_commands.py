@@ -2,6 +2,7 @@
 
 import hashlib
 import http.client
+import json
 import re
 import time
 from contextlib import contextmanager
@@ -82,6 +83,28 @@ def test_a_countdown_is_the_first_thing_on_the_page_and_comes_anew_by_itself(url
     assert '<meta http-equiv="refresh" content="5">' in html
     assert "autofocus" in html
     assert "<script" not in html
+
+
+def test_a_sessions_notice_learns_of_a_countdown_and_of_nothing_else(url, room):
+    idle = json.loads(ask(url, "GET", "/leaving.json")[1])
+    assert idle["leaving"] is None
+    room.leaving = LEAVING
+    answer, raw = ask(url, "GET", "/leaving.json")
+    said = json.loads(raw)
+    assert said["leaving"] == {
+        "job": "job-1",
+        "who": "yunxi-it",
+        "at_ms": NOW_MS + 85_000,
+        "desktop": False,
+    }
+    assert set(said) == {"leaving", "token"}
+    assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert "Access-Control-Allow-Origin" not in answer.headers, "another site may not read it"
+    assert ask(url, "GET", "/leaving.json", Host="evil.example")[0].status == 421
+    form = {"token": said["token"], "job": "job-1"}
+    assert ask(url, "POST", "/shown", form, Origin=url.rstrip("/"))[0].status == 303
+    assert ask(url, "POST", "/shown", form, Origin="https://evil.example")[0].status == 403
+    assert room.heard() == [Said(Word.SHOWN, "job-1")]
 
 
 def test_anyone_cancels_without_logging_in(url, room):

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from ketang_agent.remote import model_store as store_of
-from ketang_agent.remote.model_store import Chosen, Standing
+from ketang_agent.remote.model_store import Chosen
 from ketang_models import archive, registry
 from ketang_models.manifest import ModelRefused
 
@@ -53,8 +53,8 @@ def versions(store):
 
 def test_a_model_appears_whole_after_its_check_and_changes_nothing_else(store):
     assert versions(store) == ["2", "3"]
-    assert store_of.standing(store) == Standing()
-    assert store_of.in_use(store, "mtcnn").folder == SHIPPED.folder
+    assert store_of.found(store, chosen("2")).manifest.version == "2"
+    assert not list(store.glob("*.json"))
 
 
 def test_a_model_that_does_not_pass_is_not_laid(tmp_path, packed):
@@ -81,71 +81,19 @@ def test_no_name_leads_out_of_the_store(tmp_path, name, version):
         store_of.place_of(tmp_path, name, version)
 
 
-def test_the_old_one_stays_until_the_new_one_has_committed(store):
-    store_of.activate(store, chosen("2"))
-    store_of.keep(store)
-    assert store_of.activate(store, chosen("3")) == Standing(
-        chosen("3"), chosen("2"), on_trial=True
-    )
-    assert versions(store) == ["2", "3"]
-    assert store_of.in_use(store, "mtcnn").manifest.version == "3"
-    assert store_of.keep(store) == Standing(chosen("3"))
-    assert versions(store) == ["3"]
-
-
-def test_a_model_that_did_harm_goes_and_the_one_before_is_in_use_again(store):
-    store_of.activate(store, chosen("2"))
-    store_of.keep(store)
-    store_of.activate(store, chosen("3"))
-    assert store_of.forget(store) == Standing(chosen("2"))
-    assert versions(store) == ["2"]
-    assert store_of.in_use(store, "mtcnn").manifest.version == "2"
-
-
-def test_the_way_back_from_a_first_model_is_the_shipped_one(store):
-    store_of.activate(store, chosen("2"))
-    store_of.forget(store)
-    assert store_of.in_use(store, "mtcnn").folder == SHIPPED.folder
-
-
-def test_a_second_trial_in_a_row_goes_back_to_what_had_committed(store):
-    store_of.activate(store, chosen("2"))
-    assert store_of.activate(store, chosen("3")) == Standing(chosen("3"), None, on_trial=True)
-    assert store_of.forget(store) == Standing()
-
-
-def test_every_step_twice_is_as_once(store):
-    for _ in range(2):
-        store_of.activate(store, chosen("2"))
-    assert store_of.standing(store).before is None
-    for _ in range(2):
-        store_of.keep(store)
-    for _ in range(2):
-        store_of.forget(store)
-    assert store_of.standing(store) == Standing(chosen("2"))
-
-
-def test_what_was_damaged_since_is_not_activated_and_is_laid_anew(store, packed):
+def test_what_was_damaged_since_is_not_found_and_is_laid_anew(store, packed):
     (store / "mtcnn" / "2" / "pnet.onnx").write_bytes(b"x")
     with pytest.raises(ModelRefused):
-        store_of.activate(store, chosen("2"))
-    assert store_of.standing(store) == Standing()
+        store_of.found(store, chosen("2"))
     store_of.lay(store, packed("2"), chosen("2"), fine)
-    assert store_of.activate(store, chosen("2")).current == chosen("2")
+    assert store_of.found(store, chosen("2")).manifest.version == "2"
 
 
-def test_tidying_keeps_what_is_in_use_on_trial_or_wanted(store, packed):
+def test_tidying_keeps_what_is_wanted_and_nothing_half_done(store, packed):
     store_of.lay(store, packed("4"), chosen("4"), fine)
     (store / "mtcnn" / ".draft-5").mkdir()
-    store_of.activate(store, chosen("2"))
-    store_of.tidy(store, [chosen("4")])
+    store_of.tidy(store, [chosen("2"), chosen("4")])
     assert versions(store) == ["2", "4"]
-
-
-@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b'{"current": 3}', b'{"current": ["a"]}'])
-def test_a_damaged_pointer_is_as_none(store, raw):
-    (store / "current.json").write_bytes(raw)
-    assert store_of.standing(store) == Standing()
 
 
 _KILLED = """
@@ -167,36 +115,33 @@ def hook(event, args):
 sys.addaudithook(hook)
 wanted = Chosen("mtcnn", "3", digest)
 model_store.lay(store, archive, wanted, lambda _: None)
-model_store.activate(store, wanted)
-model_store.keep(store)
+model_store.tidy(store, [wanted])
 """
 
 
 @pytest.mark.slow
-def test_killed_at_any_step_one_whole_model_is_in_use_and_the_next_run_ends_well(tmp_path, packed):
+def test_killed_at_any_step_each_model_is_whole_or_not_there_and_the_next_run_ends_well(
+    tmp_path, packed
+):
     base = tmp_path / "base"
     store_of.lay(base, packed("2"), chosen("2"), fine)
-    store_of.activate(base, chosen("2"))
-    store_of.keep(base)
     third, at, seen = packed("3"), 0, set()
     while True:
         store = tmp_path / f"at-{at}"
         shutil.copytree(base, store)
         code = run_killed(store, third, at)
-        now = store_of.in_use(store, "mtcnn")  # opens, and every hash is right
-        seen.add(now.manifest.version)
-        if store_of.standing(store).on_trial:
-            assert store_of.found(store, chosen("2"))
+        whole = {one for one in versions(store) if not one.startswith(".")}
+        for version in whole:
+            assert store_of.found(store, chosen(version))  # every hash is right
+        seen.add(frozenset(whole))
         assert run_killed(store, third, 10_000) == 0
-        assert store_of.standing(store) == Standing(chosen("3"))
-        store_of.tidy(store)
         assert versions(store) == ["3"]
         shutil.rmtree(store)
         if code == 0:
             break
         at += 1
     assert at > 10
-    assert seen == {"2", "3"}
+    assert seen == {frozenset({"2"}), frozenset({"2", "3"}), frozenset({"3"})}
 
 
 def run_killed(store, packed, at):
@@ -207,7 +152,7 @@ def run_killed(store, packed, at):
     ).returncode
 
 
-def test_the_supervisor_may_ask_which_model_is_in_use():
+def test_the_supervisor_may_ask_whether_a_model_is_there():
     code = (
         "import sys, ketang_agent.remote.model_store;"
         "print([name for name in ('numpy', 'cryptography', 'tuf', 'pydantic')"

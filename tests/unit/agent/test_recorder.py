@@ -436,3 +436,52 @@ def test_a_stop_leaves_nothing_behind(device):
     device.records += device.recorder.close_all(device.clock.now())
     assert sum(one.body.active_s for one in usages(device.records)) == 200
     assert device.recorder.close_all(device.clock.passes(0)) == []
+
+
+# Hours.
+
+UNTIL_8_02 = ((0, 7 * 60, 8 * 60 + 2),)
+"""In Shanghai, where the test's Monday begins at eight."""
+
+
+def test_a_window_that_hours_cut_is_as_long_as_they_last_and_lacks_nothing():
+    clock, recorder = FakeClock(), Recorder("pc-1")
+    recorder.keep_to(UNTIL_8_02, clock.now())
+    for _ in range(4):
+        recorder.add(idle(3), clock.now())
+        clock.passes(60)
+    recorder.pause_usage(clock.now())
+    (told,) = recorder.close_all(clock.now())
+    assert (told.wall_ms, told.body.window_s) == (MONDAY_MS, 120)
+    assert (told.body.active_s, told.body.unknown_s) == (120, 0)
+
+
+def test_hours_that_begin_inside_a_window_are_where_its_record_begins():
+    clock, recorder = FakeClock(), Recorder("pc-1")
+    recorder.keep_to(((0, 8 * 60 + 2, 9 * 60),), clock.now())
+    clock.passes(120)
+    for _ in range(4):
+        recorder.add(idle(3), clock.now())
+        clock.passes(60)
+    told = recorder.close_all(clock.now())[0]
+    assert (told.wall_ms, told.body.window_s) == (MONDAY_MS + 120_000, 180)
+    assert (told.body.active_s, told.body.unknown_s) == (180, 0)
+
+
+def test_a_machine_that_sleeps_over_the_end_of_hours_tells_of_no_sleep_outside_them():
+    clock, recorder = FakeClock(), Recorder("pc-1")
+    recorder.keep_to(UNTIL_8_02, clock.now())
+    recorder.add(idle(3), clock.passes(60))
+    clock.sleeps(3600)
+    told = [one.body for one in recorder.close_all(clock.now()) if one.body.kind == "usage"]
+    assert [(one.window_s, one.asleep_s) for one in told] == [(60, 60)]
+
+
+def test_what_was_counted_before_the_hours_changed_is_told_as_it_was():
+    clock, recorder = FakeClock(), Recorder("pc-1")
+    recorder.add(idle(3), clock.now())
+    recorder.add(idle(3), clock.passes(60))
+    recorder.keep_to((), clock.now())
+    clock.passes(60)
+    told = recorder.close_all(clock.now())
+    assert [(one.body.window_s, one.body.active_s) for one in told] == [(60, 60)]

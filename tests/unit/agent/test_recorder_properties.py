@@ -10,6 +10,7 @@ from ketang_agent.collectors.base import HostReading, UsageReading
 from ketang_agent.platforms.base import Power
 from ketang_agent.recorder import Recorder
 from ketang_contract import validate
+from ketang_contract.config import holds_at
 from ketang_contract.records import Category, IdleSource, to_line
 
 HOUR_S = 3600
@@ -34,8 +35,13 @@ waits = st.tuples(
 )
 suspends = st.tuples(st.just("sleeps"), st.sampled_from([0.5, 1, 90, 1800, 30 * 86_400]))
 minutes = st.tuples(st.just("minute"), readings)
+DAY = tuple((day, 0, 1440) for day in range(7))
+some_hours = st.sampled_from([None, (), DAY, ((0, 481, 483), (0, 485, 497), (1, 0, 600))])
+changes = st.tuples(st.just("hours"), some_hours)
 others = st.tuples(st.sampled_from(["power", "host", "pause", "reboot"]), st.sampled_from(Power))
-stories = st.lists(st.one_of(waits, wall_steps, to_1970, suspends, minutes, others), max_size=60)
+stories = st.lists(
+    st.one_of(waits, wall_steps, to_1970, suspends, minutes, others, changes), max_size=60
+)
 
 
 class Teller:
@@ -68,6 +74,9 @@ class Teller:
 
     def _pause(self, *_):
         self.recorder.pause_usage(self.clock.now())
+
+    def _hours(self, _, hours):
+        self.recorder.keep_to(hours, self.clock.now())
 
     def _reboot(self, *_):
         self.boots += 1
@@ -102,6 +111,16 @@ def test_windows_never_overlap_on_the_boot_clock(story):
         )
         for before, after in pairwise(spans):
             assert before[0] != after[0] or before[2] <= after[1]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.one_of(waits, suspends, minutes, others), max_size=60))
+def test_no_use_is_told_of_time_outside_hours_whatever_comes_late(story):
+    hours = ((0, 481, 483), (0, 485, 497), (0, 520, 1439), (2, 0, 600))
+    for one in windows_of(Teller().play([("hours", hours), *story]), "usage"):
+        last_ms = one.wall_ms + one.body.window_s * 1000 - 1
+        assert holds_at(hours, one.wall_ms)
+        assert holds_at(hours, last_ms)
 
 
 @settings(max_examples=150, deadline=None)

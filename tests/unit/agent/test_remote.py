@@ -13,12 +13,12 @@ from tests.faults.losing_disk import LosingDisk
 from tests.faults.test_enrolment_kills import start, was_killed
 from tests.unit.agent.judged import BACK, BASE, NARROWER, STEADY, WIDER, Desk, at
 
-from ketang_agent.remote import remote as remotes
-from ketang_agent.remote import state_file
+from ketang_agent.remote import exchange, hanging, state_file
 from ketang_agent.remote.machine import Look, Phase
 from ketang_agent.remote.remote import Remote, Who
 from ketang_contract import config as configs
 from ketang_contract.config import Apply
+from ketang_contract.records import TimeQuality
 from ketang_contract.state import ConfigState
 
 AWAY = Look(connected=False, session=1, acknowledged=False, sampled=False)
@@ -60,7 +60,7 @@ def test_what_comes_down_is_judged_tried_committed_and_kept(desk):
     desk.steps(1, BACK)
     assert desk.state is ConfigState.COMMITTED
     assert not desk.remote.busy
-    assert not (desk.folder / remotes.RECEIVED).exists()
+    assert not (desk.folder / exchange.RECEIVED).exists()
     assert desk.again(2).remote.applied == WIDER
 
 
@@ -73,6 +73,13 @@ def test_the_child_is_told_what_is_held_and_what_is_in_force(desk):
     assert configs.from_json(asked["in_force"]) == WIDER
     assert configs.from_json(asked["base"]) == BASE
     assert (asked["device"], asked["now_s"]) == ("pc-1", at(2).wall_ms // 1000)
+    assert not asked["synced"]
+
+
+def test_the_child_is_told_whether_somebody_disciplines_the_clock(desk):
+    desk.bring(WIDER)
+    desk.remote.step(STEADY, replace(at(1), time=TimeQuality.SYNCED))
+    assert desk.children[-1].asked["synced"] is True
 
 
 @pytest.mark.parametrize(
@@ -116,6 +123,58 @@ def test_a_child_that_ends_badly_is_asked_again(desk, caplog):
     assert desk.state is ConfigState.TRIAL
 
 
+def test_a_bundle_over_which_judges_keep_dying_waits_longer_and_longer(desk):
+    desk.does = "waits"
+    desk.bring(WIDER)
+    second, waits = 0, []
+    for _ in range(8):
+        desk.steps(second)
+        child = desk.children[-1]
+        child.returncode = -9
+        desk.steps(second)
+        waits.append(desk.remote._not_before_ms // 1000 - second)
+        second += waits[-1]
+    assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600]
+    desk.bring(NARROWER, "b", second)
+    desk.does = "judges"
+    desk.steps(second)
+    assert desk.on_disk.desired == "b" * 64, "another bundle is another matter"
+
+
+def test_a_judge_that_takes_the_agent_down_with_it_does_not_do_so_without_end(desk):
+    """Nobody is left to say how it ended; the start after it counts."""
+    desk.does = "waits"
+    desk.bring(WIDER)
+    desk.steps(0)
+    once = desk.again(1, does="waits")
+    once.steps(1)
+    assert len(once.children) == 1, "the first may have been anybody's fault"
+    twice = desk.again(2, does="waits")
+    twice.steps(2)
+    assert not twice.children
+    assert not twice.remote.busy
+    twice.steps(62)
+    assert len(twice.children) == 1
+    thrice = desk.again(63)
+    thrice.steps(63 + 119)
+    assert not thrice.children
+    thrice.steps(63 + 120)
+    assert thrice.state is ConfigState.TRIAL
+
+
+def test_an_agent_that_is_stopped_while_something_is_judged_blames_nobody(desk):
+    desk.does = "waits"
+    desk.bring(WIDER)
+    for second in range(3):
+        desk.steps(second)
+        assert desk.children[-1].returncode is None
+        desk.remote.end()
+        desk = desk.again(second, does="waits")
+    desk.does = "judges"
+    desk.steps(4)
+    assert desk.state is ConfigState.TRIAL
+
+
 def test_a_child_that_hangs_is_killed_after_a_minute_and_asked_again(desk):
     desk.does = "waits"
     desk.bring(WIDER)
@@ -141,7 +200,7 @@ def test_a_child_that_cannot_be_started_is_tried_again(desk):
 
 def test_an_old_verdict_is_not_taken_for_a_new_one(desk):
     desk.commit(WIDER)
-    assert (desk.folder / remotes.JUDGED).exists()
+    assert (desk.folder / exchange.JUDGED).exists()
     desk.does = "leaves nothing"
     desk.bring(NARROWER, "b")
     desk.steps(2)
@@ -349,9 +408,9 @@ def test_what_hangs_in_a_trial_is_ended_and_outside_one_it_is_not(tmp_path, alar
     assert alarm[-1] is None
     desk.bring(WIDER)
     desk.steps(0)
-    assert alarm[-1] == (remotes.HANGS_S, True)
+    assert alarm[-1] == (hanging.HANGS_S, True)
     desk.again(1)
-    assert alarm[-1] == (remotes.HANGS_S, True), "before the first sample of the next life"
+    assert alarm[-1] == (hanging.HANGS_S, True), "before the first sample of the next life"
     desk.steps(2, BACK)
     assert alarm[-1] is None
 

@@ -4,6 +4,7 @@ import sqlite3
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from ketang_agent.spool import guard
 from ketang_agent.spool.store import Spool
 from ketang_agent.spool.values import Damaged
 from ketang_agent.uplink.client import Broker
+from ketang_contract.config import Config, ModelChoice
 from ketang_contract.errors import BadInput
 from ketang_contract.records import Stream
 from ketang_provisioning.ca import ThrowawayAuthority
@@ -132,6 +134,30 @@ def test_a_source_that_is_gone_is_a_fault_and_the_rest_goes_on(tmp_path):
         assert {one["name"]: one["result"] for one in said["collectors"]}["occupancy"] == "failing"
         KillSwitch(settings.data_dir / "counting.switch").engage()
         wait_for(settings, lambda said: said["camera"] == "stopped")
+
+
+def test_a_model_that_was_lost_is_missed_and_counts_again_once_it_is_back(tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    settings = settings_in(tmp_path, occupancy=OccupancySettings(source=str(pictures)))
+    one = service.Service(settings, "0.1.0")
+    users = one._following._parts.bringing._users
+    assert not users.model_fails()
+    gone = Config(model=ModelChoice(name="mtcnn", version="9.0.0", sha256="a" * 64))
+    one._heads.use(gone)
+    one._heads.allow(allowed=True)
+    assert users.model_fails()
+    users.model_is_back()  # what applies is the profile's again: the model that was shipped
+    one._heads.allow(allowed=True)
+    assert not users.model_fails()
+    one._heads.stop()
+
+
+def test_a_child_that_is_ended_for_memory_does_not_end_the_service():
+    unit = Path(__file__).parents[3] / "deploy" / "systemd" / "ketang-agent.service"
+    told = unit.read_text("utf-8").splitlines()
+    assert "OOMPolicy=continue" in told
+    assert any(line.startswith("MemoryMax=") for line in told)
 
 
 def test_without_its_certificate_it_says_so_in_one_line(tmp_path):

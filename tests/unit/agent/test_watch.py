@@ -204,6 +204,30 @@ def test_a_release_laid_out_from_another_archive_is_not_the_one(tmp_path):
     assert own(tmp_path).wrong(other, "h/0") == "agent_missing"
 
 
+def test_the_version_that_runs_from_another_archive_does_not_pass_for_the_one_that_is_named(
+    tmp_path,
+):
+    lay(tmp_path)
+    runs = replace(OURS, current="0.2.0")
+    assert own(tmp_path, runs, "0.2.0").wrong(WITH_NEW, "h/0") == ""
+    other = Config(agent=AgentChoice(version="0.2.0", sha256="b" * 64))
+    assert own(tmp_path, runs, "0.2.0").wrong(other, "h/0") == "agent_version_reused"
+
+
+def test_what_the_systems_packages_installed_is_held_against_no_hash(tmp_path):
+    installed = Config(agent=AgentChoice(version="0.1.0", sha256="b" * 64))
+    assert own(tmp_path).wrong(installed, "h/0") == ""
+    assert own(tmp_path, replace(OURS, current="0.2.0"), "0.2.0").wrong(installed, "h/0") == ""
+
+
+@pytest.mark.parametrize("raw", [b"", b"{}", b"[]", b'{"sha256": 7}'])
+def test_a_release_that_lost_its_label_blames_no_configuration(tmp_path, raw):
+    lay(tmp_path)
+    (tmp_path / "0.2.0" / "release.json").write_bytes(raw)
+    runs = replace(OURS, current="0.2.0")
+    assert own(tmp_path, runs, "0.2.0").wrong(WITH_NEW, "h/0") == ""
+
+
 def test_the_old_release_that_came_back_says_what_became_of_the_new_one(tmp_path):
     lay(tmp_path)
     one = own(tmp_path, watching.look(TRIED, NEW, later(TRIAL_MS)))

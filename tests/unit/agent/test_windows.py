@@ -10,10 +10,13 @@ from ketang_agent.windows import (
     MAX_GAP_WINDOWS,
     apportion,
     following,
+    in_hours,
+    is_counted,
     jump_ms,
     open_window,
     shifted,
 )
+from ketang_contract.config import COUNTED_EVERY_S
 
 moments = st.builds(Instant, st.integers(0, 5 * 10**12), st.integers(0, 10**11), st.just(BOOT))
 
@@ -75,3 +78,48 @@ def test_rounding_keeps_the_sum_and_never_exceeds_the_cap(parts_ms, most_s):
 def test_a_part_rounded_up_among_others_is_split_to_the_same_second():
     assert sum(apportion([59_499, 1], 300)) == 60
     assert apportion([59_400, 99], 60, exact=True) == [60, 0]
+
+
+@given(moments, st.integers(-1999, 1999), st.sampled_from(COUNTED_EVERY_S))
+def test_one_window_of_every_interval_is_counted_and_a_small_correction_makes_no_other(
+    at, step_ms, every_s
+):
+    begins = shifted(at, at.boottime_ms + 3_600_000 - at.wall_ms % 3_600_000)
+    first = open_window(begins)
+    until_ms = first.ends_ms + 3_600_000
+    clocks = shifted(Instant(begins.wall_ms + step_ms, begins.boottime_ms, BOOT), until_ms)
+    found = [first, *following(first, clocks, until_ms)][:12]
+    each = every_s // 300
+    assert [is_counted(one, every_s) for one in found] == [no % each == 0 for no in range(12)]
+
+
+def test_a_window_that_begins_late_is_counted_like_the_whole_one():
+    for second in (0, 250):
+        late = open_window(Instant(MONDAY_MS + second * 1000, 0, BOOT))
+        assert is_counted(late, 600)
+        late = open_window(Instant(MONDAY_MS + (300 + second) * 1000, 0, BOOT))
+        assert not is_counted(late, 600)
+
+
+EIGHT = 8 * 60
+"""Monday's first minute in UTC, as the clocks in Shanghai show it."""
+
+
+@pytest.mark.parametrize(
+    ("hours", "parts_s"),
+    [
+        (None, [(0, 300)]),
+        ((), []),
+        (((0, EIGHT, EIGHT + 60),), [(0, 300)]),
+        (((1, EIGHT, EIGHT + 60),), []),
+        (((0, EIGHT - 60, EIGHT + 2),), [(0, 120)]),
+        (((0, EIGHT + 3, EIGHT + 60),), [(180, 300)]),
+        (((0, EIGHT - 9, EIGHT + 1), (0, EIGHT + 4, EIGHT + 9)), [(0, 60), (240, 300)]),
+    ],
+)
+def test_hours_cut_a_window_to_the_minute(hours, parts_s):
+    window = open_window(Instant(MONDAY_MS, 7_000, BOOT))
+    found = [
+        (one.opened.boottime_ms - 7_000, one.ends_ms - 7_000) for one in in_hours(window, hours)
+    ]
+    assert found == [(begins * 1000, ends * 1000) for begins, ends in parts_s]

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from ketang_contract.commands import (
     Answer,
     Archive,
     Command,
+    Countdown,
     Probed,
     State,
     What,
@@ -103,6 +106,26 @@ def test_an_answer_moves_a_job_forward_and_never_back(center):
     assert center.state(job) == ("done", "")
     assert commanding.result_of(center.jobs.get(job)) == {"kind": "probe", "rtt_ms": 7}
     assert center.actions()[-1] == ("device:s1-pc-1", "command_ended")
+
+
+def test_that_a_desktop_shows_a_countdown_may_be_told_after_it_began(center):
+    job = center.sent(What.SHUT_DOWN)
+    center.answer(job, State.RUNNING, result=Countdown(seconds=120))
+    center.answer(job, State.RUNNING, result=Countdown(seconds=110, desktop=True), at_ms=NOW_MS + 9)
+    held = center.jobs.get(job)
+    assert commanding.result_of(held) == {"kind": "countdown", "seconds": 110, "desktop": True}
+    assert held.changed_ms == NOW_MS + 9, "it is 110 s from then on"
+    center.answer(job, State.RECEIVED)
+    assert center.state(job) == ("running", "")
+
+
+@pytest.mark.parametrize("reason", ["cancelled", "in_use", "in_hours"])
+def test_the_audit_log_does_not_tell_above_the_school_whether_a_device_was_used(center, reason):
+    job = center.sent(What.SHUT_DOWN)
+    center.answer(job, State.CANCELLED, reason=reason)
+    assert center.state(job) == ("cancelled", reason)
+    said = center.audit.entries()[-1].subject
+    assert said == f"s1-pc-1 shut_down {job} cancelled" + " in_hours" * (reason == "in_hours")
 
 
 def test_who_asked_twice_hears_of_the_first(center):
@@ -238,6 +261,51 @@ def test_a_list_with_one_device_out_of_reach_asks_nobody(center, tree):
     with pytest.raises(OutOfScope):
         ask_as(actor, tree, center.jobs, center.audit, wish, NOW_MS)
     assert center.jobs.of() == []
+
+
+def test_of_several_all_are_asked_or_none(center):
+    center.ask(What.SHUT_DOWN, device="b")
+    wish = Wish(what=What.SHUT_DOWN, by="li", units={"a": "s1", "b": "s1"})
+    with pytest.raises(BadInput, match=r"b: job .* is not over yet"):
+        ask(center.jobs, center.audit, wish, NOW_MS)
+    assert [one.device for one in center.jobs.of()] == ["b"]
+    assert center.actions() == [("yunxi-it", "command_asked")], "nor is it said that a was"
+
+
+def test_what_cannot_be_noted_is_not_asked(center, monkeypatch):
+    def full(*_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(center.audit, "note_all", full)
+    with pytest.raises(sqlite3.OperationalError):
+        center.ask(What.SHUT_DOWN)
+    assert center.jobs.of() == []
+
+
+def test_what_was_asked_at_one_time_is_one_request_of_its_units(center):
+    wish = Wish(what=What.SHUT_DOWN, by="li", units={"b": "s1", "a": "s1", "c": "s2"})
+    request = ask(center.jobs, center.audit, wish, NOW_MS)[0].request
+    later = center.ask(What.READ_INVENTORY, device="d", now_ms=NOW_MS + S)
+    assert [one.device for one in center.jobs.of_request(request)] == ["a", "b", "c"]
+    newest, first = center.jobs.requests(["s1"], 10)
+    assert newest.name == center.jobs.get(later).request
+    assert (first.name, first.what, first.who) == (request, What.SHUT_DOWN, "li")
+    assert (first.asked_ms, first.devices) == (NOW_MS, 2), "those of other units are not counted"
+    assert center.jobs.requests(["s3"], 10) == []
+    assert center.jobs.requests(["s1"], 1, 1) == [first]
+
+
+def test_a_file_from_before_requests_is_read_on(tmp_path):
+    path = tmp_path / "commands.db"
+    with Jobs(path) as jobs, closing(Audit(tmp_path / "audit.db")) as audit:
+        wish = Wish(what=What.READ_INVENTORY, by="li", units={"a": "s1"})
+        [job] = ask(jobs, audit, wish, NOW_MS)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DROP INDEX job_of_request")
+        db.execute("ALTER TABLE job DROP COLUMN request")
+        db.execute("PRAGMA user_version = 0")
+    with Jobs(path) as jobs:
+        assert jobs.get(job.job) == replace(job, request=job.job)
 
 
 def test_a_device_nobody_knows_or_that_was_thrown_out_is_not_asked():

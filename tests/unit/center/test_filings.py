@@ -11,11 +11,13 @@ from ketang_agent.remote.permits_judging import judge_permits
 from ketang_center.access.audit import Audit
 from ketang_center.access.policy import Actor, Grant, Role
 from ketang_center.access.scope import OutOfScope
+from ketang_center.enrolment.book import Book
 from ketang_center.registry.database import Registry
 from ketang_center.registry.tree import Tree
 from ketang_center.registry.values import Data
-from ketang_center.rollouts.filing_desk import FilingDesk, FilingRefused, trust_in
+from ketang_center.rollouts.filing_desk import FilingDesk, trust_in
 from ketang_center.rollouts.filing_recheck import recheck, recheck_in
+from ketang_center.rollouts.filing_refusals import FilingRefused
 from ketang_center.rollouts.filing_values import FilingState
 from ketang_center.rollouts.filings import Filings
 from ketang_contract import signatures
@@ -40,13 +42,20 @@ class Office:
         self.now_s, self.trust = NOW_S, trust()
         self.filings = Filings(folder / "filings.db", lambda: self.now_s * 1000)
         self.audit = Audit(folder / "audit.db")
+        self.book = Book(folder / "enrolment.db")
         self.desk = FilingDesk(
-            self.filings, TREE, self.audit, lambda: self.trust, lambda: self.now_s * 1000
+            self.filings,
+            TREE,
+            self.audit,
+            lambda: self.trust,
+            lambda: self.now_s * 1000,
+            self.book,
         )
 
     def close(self):
         self.filings.close()
         self.audit.close()
+        self.book.close()
 
     def approved(self, document=None, *keys, proposal=None) -> int:
         document = document or filing()
@@ -256,7 +265,7 @@ def test_a_grant_is_taken_in_for_its_school_and_brought_to_what_it_is_for(office
     assert len(office.filings.permits_for(DEVICE, PATH)) == 2
     office.desk.withdraw_grant(OPERATOR, made.digest)
     assert len(office.filings.permits_for(DEVICE, PATH)) == 1
-    with refused("state"):
+    with refused("withdrawn"):
         office.desk.take_grant(OPERATOR, sealed(grant(target=ROOM)))
     with refused("state"):
         office.desk.withdraw_grant(OPERATOR, made.digest)

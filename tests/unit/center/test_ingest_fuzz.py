@@ -29,6 +29,7 @@ from tests.unit.center.hostile import (
 )
 from tests.unit.contract.samples import json_values
 
+from ketang_center.ingest import worker as taking_in
 from ketang_center.ingest.worker import MOST_DAYS, Message
 from ketang_center.store.sqlite import Key
 from ketang_contract import batch, topics
@@ -207,9 +208,11 @@ def test_a_batch_of_too_many_days_is_told_to_be_halved_and_its_halves_are_taken(
     assert worker.store.control.ledger(Key(DEVICE, "s-1", "use")).balanced
 
 
-def test_a_stream_with_too_many_holes_waits(worker):
+@pytest.mark.parametrize("most", [2_000, pytest.param(20_000, marks=pytest.mark.soak)])
+def test_a_stream_with_too_many_holes_waits(worker, monkeypatch, most):
+    monkeypatch.setattr(taking_in, "MAX_LEDGER_RANGES", most)
     number = 1
-    for _ in range(90):
+    for _ in range(most // 222):
         ranges = [[at, at] for at in range(number, number + 512, 2)]
         made = header(head=number + 512, seqs=[], drops=[[*one, "evicted"] for one in ranges])
         last = judge(worker, Message(TOPIC, frame(made), RECEIVED_MS))

@@ -1,6 +1,7 @@
 """What people do with releases, and what is refused at the centre, in a line."""
 
 import json
+import sqlite3
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from tests.regions import Region
 from tests.rollouts import CENTER, OTHER, Scene
 
 from ketang_center.registry.values import Placement
+from ketang_center.rollouts import taking
 from ketang_center.rollouts.plan import State
 from ketang_contract import config
 from ketang_contract.config import Config, ModelChoice
@@ -172,7 +174,82 @@ def test_what_widens_waits_for_another_person(scene):
         scene.office.approve(no, OTHER)
 
 
+def test_who_ever_brought_a_release_is_no_second_person(scene):
+    scene.place()
+    third, document = scene.signers.add_key("", "third")
+    scene.trust_documents = b"[" + document + b"]"
+    wide = sign(scene, Config(usage_s=10))
+    scene.office.admit(write(wide), "first")
+    again = Release(
+        *(
+            scene.signers.seal(scene.signers.layer(raw), (*scene.signers.keys, third))
+            for raw in (wide.layer, wide.undo)
+        )
+    )
+    assert scene.office.admit(write(again), "second").admitted_by == "second"
+    no = scene.office.begin("lan-1", "local:third")
+    assert scene.office.look.who_admitted("lan-1") == ("first", "second")
+    for who in ("first", "second", "local:third", "third"):
+        with pytest.raises(BadInput, match="somebody else"):
+            scene.office.approve(no, who)
+    scene.office.approve(no, OTHER, "local:third")
+    assert scene.state(no) == "running"
+    (event,) = [one for one in scene.office.look.history() if one.what == "approved"]
+    assert (event.who, event.detail) == (OTHER, "local:third")
+    assert scene.office.look.rollout(no).reason == ""
+
+
+def test_what_nobody_could_be_sent_is_not_begun(scene):
+    scene.place(*(one for one in scene.devices if scene.school(one) == "s1"))
+    scene.admit(SLOWER, target="s2", level="school")
+    with pytest.raises(BadInput) as caught:
+        scene.office.begin("s2-1", CENTER)
+    assert str(caught.value) == (
+        "s2-1: nobody below s2 has a signed placement: export, sign and push placements first"
+    )
+    assert not scene.office.look.rollouts()
+    scene.place()
+    assert scene.office.begin("s2-1", CENTER)
+
+
+def test_one_that_was_cancelled_before_it_was_sent_stands_nowhere(scene):
+    scene.place()
+    no = scene.office.begin(scene.office.admit(write(sign(scene)), CENTER).name, CENTER)
+    scene.office.cancel(no, CENTER)
+    assert scene.office.look.current("lan") is None
+    first = sign(scene)
+    no = scene.begin(first)
+    scene.steps()
+    assert scene.office.look.current("lan").name == "lan-1"
+    second = scene.office.admit(
+        write(sign(scene, Config(usage_s=10), previous=first, release="wide")), CENTER
+    )
+    later = scene.office.begin(second.name, CENTER)
+    scene.office.cancel(later, OTHER)
+    assert scene.office.look.current("lan").name == "lan-1"
+
+
+MORNING = tuple((day, 480, 720) for day in range(5))
+AFTERNOON = tuple((day, 780, 1020) for day in range(5))
+
+
+def test_it_is_foreseen_who_would_have_no_hours_left(scene):
+    scene.place()
+    morning, afternoon = Config(hours=MORNING), Config(hours=AFTERNOON)
+    school = scene.office.admit(write(sign(scene, morning, "s1", "school")), CENTER)
+    assert scene.office.look.without_hours(school) == 0
+    scene.office.begin(school.name, CENTER)
+    scene.steps()
+    region = scene.office.admit(write(sign(scene, afternoon)), CENTER)
+    of_school = sum(scene.school(one) == "s1" for one in scene.devices)
+    assert scene.office.look.without_hours(region) == of_school > 0
+    scene.now_ms += 1
+    slower = scene.office.admit(write(sign(scene, previous=sign(scene, afternoon))), CENTER)
+    assert scene.office.look.without_hours(slower) == 0, "it says nothing of hours"
+
+
 def test_what_widens_nothing_begins_at_once(scene):
+    scene.place()
     scene.admit(SLOWER)
     no = scene.office.begin("lan-1", CENTER)
     assert scene.state(no) == "running"
@@ -243,6 +320,57 @@ def test_placements_are_exported_signed_taken_and_not_asked_for_again(scene):
     assert said["version"] == scene.book.placed("d1").version + 1
     assert scene.office.look.not_placed() == ["d1"]
     assert scene.office.look.not_placed("s1") == []
+
+
+def test_a_placement_of_an_epoch_before_is_none_whoever_asks(scene):
+    scene.place()
+    no = scene.push(SLOWER)
+    assert scene.office.look.status(no).not_placed == 0
+    _, document = scene.signers.add_key("", "third", epoch=2)
+    scene.trust_documents = b"[" + document + b"]"
+    asked = {json.loads(one)["device"] for one in scene.office.export_placements()}
+    assert asked == set(scene.office.look.not_placed()) == set(scene.devices)
+    assert scene.office.look.status(no).not_placed == 12
+
+
+def test_placements_are_taken_lot_by_lot_and_a_lot_that_fails_is_not_taken_at_all(
+    scene, monkeypatch
+):
+    monkeypatch.setattr(taking, "LOT", 4)
+    signed = [scene.signers.placement(one, scene.path(one)) for one in scene.devices]
+    place, count = scene.book.place, 0
+
+    def failing(one):
+        nonlocal count
+        count += 1
+        if count == 7:
+            raise sqlite3.OperationalError("database or disk is full")
+        place(one)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scene.book, "place", failing)
+        taken = scene.office.take_placements(signed, CENTER)
+    assert (taken.taken, taken.same, taken.turned_away) == (4, 0, 0)
+    assert "disk is full" in taken.stopped
+    assert len(scene.book.all_placed()) == 4
+    again = scene.office.take_placements(signed, CENTER)
+    assert (again.taken, again.same, again.stopped) == (8, 4, "")
+    told = [one.detail for one in scene.office.look.history() if one.what == "placed"]
+    assert told == ["4 devices"] * 3
+
+
+def test_of_a_device_that_stands_twice_in_a_file_the_newest_counts(scene):
+    old, new = (scene.signers.placement("d1", scene.path("d1")) for _ in range(2))
+    taken = scene.office.take_placements([new, old, new], CENTER)
+    assert (taken.taken, taken.same, taken.turned_away) == (1, 1, 1)
+    assert "held already" in dict(taken.refused)["d1"]
+    assert json.loads(scene.book.placed("d1").envelope) == json.loads(new)
+
+
+def test_refusals_beyond_number_are_counted_alone(scene, monkeypatch):
+    monkeypatch.setattr(taking, "MOST_TOLD", 3)
+    taken = scene.office.take_placements((b"rubbish" for _ in range(50)), CENTER)
+    assert (len(taken.refused), taken.turned_away) == (3, 50)
 
 
 def test_a_placement_that_is_wrong_is_told_and_the_others_are_taken(scene):
@@ -331,10 +459,11 @@ def test_what_cannot_be_done_is_said(scene, act):
 
 
 def test_a_device_without_a_signed_placement_gets_nothing_and_is_listed(scene):
+    scene.place("d0")
     no = scene.push(SLOWER)
     scene.steps()
-    assert not scene.published
-    assert scene.office.look.status(no).not_placed == 12
+    assert {device for device, _ in scene.published} == {"d0"}
+    assert scene.office.look.status(no).not_placed == 11
     shown = scene.office.look.explain("d1")
     assert shown.placed is None
     assert shown.layers == ()

@@ -96,12 +96,22 @@ def test_who_is_inconclusive_or_waits_for_its_moment_is_let_be_after_a_long_time
 
 def test_a_school_has_lost_its_line_when_most_of_those_that_were_there_went():
     early = replace_since(LOST, 800_000)
-    assert is_line_down(1_000_000, [LOST, LOST, HERE])
-    assert is_line_down(1_000_000, [LOST, HERE])
-    assert not is_line_down(1_000_000, [LOST, HERE, HERE])
-    assert not is_line_down(1_000_000, [early, early])
-    assert not is_line_down(1_000_000, [OFF, OFF])
-    assert not is_line_down(1_000_000, [])
+    assert is_line_down(1_000_000, [LOST, LOST, HERE], [])
+    assert is_line_down(1_000_000, [LOST, HERE], [])
+    assert not is_line_down(1_000_000, [LOST, HERE, HERE], [LOST, LOST])
+    assert not is_line_down(1_000_000, [early, early], [LOST])
+    assert not is_line_down(1_000_000, [OFF, OFF], [LOST])
+    assert not is_line_down(1_000_000, [], [])
+
+
+def test_a_school_all_of_whose_devices_are_at_it_has_lost_its_line_when_they_went_as_one():
+    later = replace_since(LOST, LOST.since_ms + 60_000)
+    much_later = replace_since(LOST, LOST.since_ms + 600_000)
+    assert is_line_down(1_000_000, [], [LOST, later])
+    assert is_line_down(1_000_000, [OFF], [LOST, later, OFF])
+    assert not is_line_down(1_000_000, [], [LOST, much_later])
+    assert not is_line_down(1_000_000, [], [LOST, later, HERE])
+    assert not is_line_down(1_000_000, [], [LOST]), "one alone says nothing of a line"
 
 
 def replace_since(seen, since_ms):

@@ -16,6 +16,7 @@ from ketang_center.rollouts.plan import (
     Standing,
     State,
     bounds,
+    cohort_of,
     decide,
     is_stranger,
     reason_to_stop,
@@ -123,10 +124,31 @@ def test_a_number_of_failures_stops_in_any_case_where_one_is_set():
 
 def test_it_is_finished_when_all_who_can_be_reached_have_told():
     groups = {1: Count(committed=12)}
-    assert decide(RULES, standing(500, groups), []).finished
-    assert not decide(RULES, standing(500, {1: Count(committed=12, unresolved=1)}), []).finished
+    assert decide(RULES, standing(500, groups, reached=12), []).finished
+    open_one = {1: Count(committed=12, unresolved=1)}
+    assert not decide(RULES, standing(500, open_one, reached=13), []).finished
     assert not decide(RULES, standing(500, {}), []).finished
-    assert decide(RULES, standing(12, groups), []).finished
+    assert decide(RULES, standing(12, groups, reached=12), []).finished
+
+
+def test_it_is_finished_when_all_have_told_what_counts_neither_way():
+    assert decide(RULES, standing(30, {}, reached=30), []).finished
+
+
+def test_who_came_later_is_a_stranger_until_enough_of_his_quarter_of_an_hour_have_committed():
+    known = {"groups": {1: Count(4_000)}, "kinds": {"pc": Count(9)}, "schools": {"s": Count(9)}}
+    there = [Candidate(f"d{at}", "pc", "s") for at in range(300)]
+    late = [replace(one, cohort=3) for one in there]
+    assert len(decide(RULES, standing(9_000, reached=4_000, **known), there).send) == 300
+    for proven, many in ((0, 20), (199, 20), (200, 300)):
+        now = standing(9_000, reached=4_000, cohorts={3: Count(proven)}, **known)
+        assert len(decide(RULES, now, late).send) == many
+
+
+def test_a_cohort_is_a_quarter_of_an_hour_after_the_beginning():
+    minute = 60_000
+    began, moments = 1_000_000, (-minute, 0, 1, 15 * minute, 15 * minute + 1)
+    assert [cohort_of(began, began + one) for one in moments] == [0, 0, 1, 1, 2]
 
 
 def test_an_undo_goes_to_everybody_and_stops_for_nothing():
@@ -163,22 +185,29 @@ MOVES = st.lists(st.tuples(st.integers(0, 19), st.sampled_from(list(State)), st.
 
 @given(MOVES)
 def test_running_counts_are_those_of_a_count_from_the_beginning(moves):
-    members = [Member(1, f"d{at}", f"k{at % 3}", f"s{at % 4}", at) for at in range(20)]
-    tally = Tally(members)
+    members = [
+        Member(1, f"d{at}", f"k{at % 3}", f"s{at % 4}", at, cohort=at % 5) for at in range(20)
+    ]
+    tally = Tally(Rules(), members)
     for at, (which, state, excused) in enumerate(moves):
         after = replace(
             members[which], state=state, group=1 + which % 2, excused=excused, sent_ms=at + 1
         )
         tally.change(members[which], after)
         members[which] = after
-    now, anew = tally.standing(100_000), Tally(members).standing(100_000)
+    now, anew = tally.standing(100_000), Tally(Rules(), members).standing(100_000)
     nothing = Count()
-    for one, other in ((now.groups, anew.groups), (now.kinds, anew.kinds)):
+    assert now.reached == anew.reached == sum(one.state is not State.PENDING for one in members)
+    for one, other in (
+        (now.groups, anew.groups),
+        (now.kinds, anew.kinds),
+        (now.cohorts, anew.cohorts),
+    ):
         for name in {*one, *other}:
             assert one.get(name, nothing) == other.get(name, nothing)
     assert (now.strangers, now.waiting, now.total) == (anew.strangers, anew.waiting, anew.total)
     assert now.strangers == sum(
-        is_stranger(now, one.kind, one.school)
+        is_stranger(Rules(), now, one.kind, one.school, one.cohort)
         for one in members
         if one.state in UNRESOLVED and not one.excused
     )

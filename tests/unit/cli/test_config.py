@@ -5,17 +5,21 @@ import io
 import json
 
 import pytest
-from tests.configs import Signers
+from tests.configs import PATH, Signers
 from tests.regions import DAY_MS, Region, now_ms
 
 from ketang_center.registry.database import Registry
 from ketang_center.registry.values import Data, Device, Kind, Placement, Service, ServiceState
+from ketang_center.rollouts.book import RolloutBook
+from ketang_center.rollouts.plan import State
+from ketang_center.rollouts.values import Member
 from ketang_cli.main import main
 from ketang_contract import releases
 from ketang_contract.config import Config
 from ketang_provisioning import config_files, signing
 
 DEVICES = ("s1-pc-1", "s1-pc-2", "s2-pc-1")
+PASSWORD = "seven green kettles"  # noqa: S105  (of fictitious people)
 
 
 class Desk:
@@ -68,6 +72,25 @@ class Desk:
         with Registry(self.region.data_dir / "registry.db") as registry:
             registry.load(data)
 
+    def place(self):
+        """Let the centre have a signed placement of every device."""
+        signers = Signers(self.region)
+        ways = {one: (*PATH[:3], ("school", one[:2]), ("room", f"{one[:2]}-r1")) for one in DEVICES}
+        signed = self.folder / "all-placed.jsonl"
+        signed.write_bytes(
+            b"".join(signers.placement(one, way) + b"\n" for one, way in ways.items())
+        )
+        assert self.at_centre("push", signed) == 0
+
+    def account(self, monkeypatch, name, role, unit="lan", *, password=PASSWORD):
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{password}\n"))
+        told = ["--role", role, "--unit", unit, "--settings", str(self.settings)]
+        return main(["center", "account", "add", name, *told, "--password-stdin"])
+
+    def approve(self, monkeypatch, name, *, password=PASSWORD):
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{password}\n"))
+        return self.at_centre("approve", 1, "--as", name, "--password-stdin")
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
@@ -92,6 +115,17 @@ def test_a_right_file_is_told_in_words_and_a_wrong_one_in_a_line(made, capsys):
     file = made.write("wrong.toml", "usage_s = 3\n")
     assert made.config("check", file) == 2
     assert capsys.readouterr().err.startswith(f"ketang: {file}: usage_s: 3 is not accepted")
+
+
+def test_a_file_without_hours_or_with_none_that_ever_come_is_warned_of(made, capsys):
+    file = made.write("always.toml", "usage_s = 30\n")
+    assert made.config("check", file, "--lang", "en") == 0
+    assert "  WARNING: no hours set: it collects round the clock" in capsys.readouterr().out
+    assert made.config("check", file, "--lang", "en", "--level", "school") == 0
+    assert "WARNING" not in capsys.readouterr().out
+    file = made.write("never.toml", "hours = []\n")
+    assert made.config("check", file, "--lang", "zh", "--level", "school") == 0
+    assert "将从不采集" in capsys.readouterr().out
 
 
 def test_what_is_the_regions_alone_is_wrong_below_it(made, capsys):
@@ -203,7 +237,9 @@ def test_who_set_each_value_is_explained_off_line(desk, capsys):
     capsys.readouterr()
     told = ["--release", *files, "--profile", "ops_pc"]
     assert desk.config("explain", *told, "--json") == 0
-    fields = json.loads(capsys.readouterr().out)["fields"]
+    said = json.loads(capsys.readouterr().out)
+    fields = said["fields"]
+    assert said["warnings"] == ["no_hours"]
     assert fields["usage_s"] == {
         "value": 60,
         "by": "s1",
@@ -216,6 +252,7 @@ def test_who_set_each_value_is_explained_off_line(desk, capsys):
     assert desk.config("explain", *told, "--lang", "en") == 0
     said = capsys.readouterr().out
     assert "usage_s = 60 s  [s1]  (profile: 60 s, lan: 30 s, s1: 60 s)" in said
+    assert "WARNING: no hours set: it collects round the clock" in said
     assert desk.config("explain", "--release", files[0], files[0], "--profile", "ops_pc") == 2
     assert desk.config("explain", "--release", files[0]) == 2
 
@@ -247,6 +284,7 @@ def test_releases_and_placements_go_from_the_laptop_to_the_centre(desk, capsys):
 
 def test_a_rollout_is_stopped_gone_on_with_and_taken_back(desk, capsys):
     desk.stock()
+    desk.place()
     desk.sign("host_s = 300\n", "r1.json", "--name", "calm", keys=("config-1",))
     assert desk.at_centre("push", desk.folder / "r1.json") == 0
     for words, state in (
@@ -273,8 +311,11 @@ def test_a_rollout_is_stopped_gone_on_with_and_taken_back(desk, capsys):
     assert "there is no rollout 9" in capsys.readouterr().err
 
 
-def test_one_that_widens_waits_for_somebody_else_and_a_draft_is_not_taken(desk, capsys):
+def test_one_that_widens_waits_for_somebody_else_and_a_draft_is_not_taken(
+    desk, capsys, monkeypatch
+):
     desk.stock()
+    desk.place()
     desk.sign("usage_s = 30\n", "r1.json", "--name", "wide", keys=("config-1",))
     draft = desk.folder / "r1.json"
     assert desk.at_centre("push", draft) == 2
@@ -284,9 +325,143 @@ def test_one_that_widens_waits_for_somebody_else_and_a_draft_is_not_taken(desk, 
     capsys.readouterr()
     assert desk.at_centre("push", draft) == 0
     assert "rollout 1 awaiting" in capsys.readouterr().out
-    assert desk.at_centre("approve", 1) == 2
+    with pytest.raises(SystemExit):
+        desk.at_centre("approve", 1)
+    assert "--as" in capsys.readouterr().err
+    assert desk.account(monkeypatch, getpass.getuser(), "approver") == 0
+    assert desk.approve(monkeypatch, getpass.getuser()) == 2
     assert "by somebody else" in capsys.readouterr().err
     assert desk.at_centre("cancel", 1) == 0
+
+
+def test_a_second_person_proves_which_account_is_his_before_he_approves(desk, capsys, monkeypatch):
+    desk.stock()
+    desk.place()
+    desk.sign("usage_s = 30\n", "r1.json", "--name", "wide")
+    assert desk.at_centre("push", desk.folder / "r1.json") == 0
+    for name, role, unit in (
+        ("liu", "approver", "lan"),
+        ("county", "approver", "lan-xian"),
+        ("looks", "viewer", "lan"),
+        ("gone", "approver", "lan"),
+    ):
+        assert desk.account(monkeypatch, name, role, unit) == 0
+    settings = ["--settings", str(desk.settings)]
+    assert main(["center", "account", "disable", "gone", *settings]) == 0
+    capsys.readouterr()
+    for name, password, told in (
+        ("liu", "another password", "do not fit"),
+        ("liu", "", "do not fit"),
+        ("nobody", PASSWORD, "do not fit"),
+        ("gone", PASSWORD, "do not fit"),
+        ("looks", PASSWORD, "may not approve for lan"),
+        ("county", PASSWORD, "may not approve for lan"),
+    ):
+        assert desk.approve(monkeypatch, name, password=password) == 2
+        assert told in capsys.readouterr().err, name
+    assert desk.at_centre("status", 1) == 0
+    assert "awaiting" in capsys.readouterr().out
+    assert desk.at_centre("approve", 1, "--as", "liu") == 2
+    assert "nobody to ask" in capsys.readouterr().err
+    assert desk.approve(monkeypatch, "LIU") == 0
+    assert "rollout 1: running" in capsys.readouterr().out
+    assert desk.at_centre("history", 1) == 0
+    assert f"liu  approved  local:{getpass.getuser()}" in capsys.readouterr().out
+    assert main(["center", "audit", "export", *settings]) == 0
+    noted = [json.loads(one) for one in capsys.readouterr().out.splitlines()]
+    assert [one["who"] for one in noted if one["action"] == "login_failed"] == [
+        "liu",
+        "liu",
+        "?",
+        "gone",
+    ]
+    assert ("liu", "rollout_approved") in {(one["who"], one["action"]) for one in noted}
+
+
+def test_a_password_that_somebody_else_made_proves_nothing(desk, capsys, monkeypatch):
+    desk.stock()
+    desk.place()
+    desk.sign("usage_s = 30\n", "r1.json", "--name", "wide")
+    assert desk.at_centre("push", desk.folder / "r1.json") == 0
+    told = ["--role", "approver", "--unit", "lan", "--settings", str(desk.settings)]
+    assert main(["center", "account", "add", "liu", *told]) == 0
+    made = capsys.readouterr().out.split()[-1]
+    assert desk.approve(monkeypatch, "liu", password=made) == 2
+    assert "change it at the console" in capsys.readouterr().err
+
+
+def test_percentages_that_fall_are_refused(desk, capsys):
+    desk.stock()
+    desk.place()
+    desk.sign("host_s = 300\n", "r1.json", "--name", "calm")
+    release = desk.folder / "r1.json"
+    for percents in ("10,50,25", "10,10", "50,101", "0,100", "a"):
+        assert desk.at_centre("push", release, "--percents", percents) == 2
+        assert "--percents" in capsys.readouterr().err
+    assert desk.at_centre("push", release, "--percents", "10,25,50,100") == 0
+
+
+def test_a_release_that_nobody_could_be_sent_is_kept_and_begins_when_it_is_pushed_again(
+    desk, capsys
+):
+    desk.stock()
+    desk.sign("host_s = 300\n", "r1.json", "--name", "calm")
+    release = desk.folder / "r1.json"
+    assert desk.at_centre("push", release) == 2
+    assert "nobody below lan has a signed placement" in capsys.readouterr().err
+    assert desk.at_centre("push", "--keep", release) == 2
+    assert "is here already" in capsys.readouterr().err
+    desk.place()
+    assert desk.at_centre("push", release) == 0
+    assert "calm: rollout 1 running" in capsys.readouterr().out
+
+
+def test_a_release_that_leaves_devices_no_hours_is_warned_of(desk, capsys):
+    desk.stock()
+    desk.place()
+    way = "lan/lan-shi/lan-xian/s1"
+    desk.sign('hours = ["mon-fri 08:00-12:00"]\n', "school.json", path=way)
+    assert desk.at_centre("push", desk.folder / "school.json", "--json") == 0
+    with RolloutBook(desk.region.data_dir / "rollouts.db") as book:
+        (release,) = book.releases()
+        book.set_ground(release.target, release.layer)
+    desk.sign('hours = ["mon-fri 13:00-17:00"]\n', "region.json")
+    capsys.readouterr()
+    assert desk.at_centre("push", "--keep", desk.folder / "region.json") == 0
+    assert "warning: 2 devices would have no hours left" in capsys.readouterr().out
+
+
+def test_why_it_failed_on_a_device_is_told_in_the_persons_language(desk, capsys):
+    desk.stock()
+    desk.place()
+    desk.sign("host_s = 300\n", "r1.json", "--name", "calm")
+    assert desk.at_centre("push", desk.folder / "r1.json") == 0
+    with RolloutBook(desk.region.data_dir / "rollouts.db") as book:
+        one = Member(1, "s1-pc-1", "ops_pc", "s1", 0, 1, State.REJECTED, "no_room")
+        book.put_members([one, Member(1, "s1-pc-2", "ops_pc", "s1", 1, 1, State.STAGED)])
+    for lang, told in (
+        ("en", ["s1-pc-1: refused by the device: no room left on its disk (no_room)"]),
+        ("zh", ["s1-pc-1: 设备拒绝: 磁盘空间不足 (no_room)", "s1-pc-2: 等待时机"]),
+    ):
+        capsys.readouterr()
+        assert desk.at_centre("status", 1, "--lang", lang) == 0
+        said = [one.strip() for one in capsys.readouterr().out.splitlines()]
+        assert set(told) <= set(said)
+
+
+def test_placements_of_an_epoch_before_are_counted_as_none(desk, capsys):
+    desk.stock()
+    desk.place()
+    capsys.readouterr()
+    assert desk.at_centre("status", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["not_placed"] == 0
+    _, document = Signers(desk.region).add_key("", "third", epoch=2)
+    (desk.region.center_folder / "trust.json").write_bytes(document)
+    assert desk.at_centre("status", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["not_placed"] == len(DEVICES)
+    listed = desk.folder / "list.jsonl"
+    assert desk.at_centre("export", "--out", listed) == 0
+    assert f"{len(DEVICES)} devices to place" in capsys.readouterr().out
 
 
 def test_a_device_is_explained_at_the_centre(desk, capsys):

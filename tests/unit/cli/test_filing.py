@@ -1,5 +1,6 @@
 """``ketang filing``: proposed, signed off line, taken in, and in force on a device."""
 
+import io
 import json
 import time
 from contextlib import closing
@@ -10,6 +11,7 @@ from tests.regions import Region
 from ketang_center.access.accounts import Accounts
 from ketang_center.access.audit import Audit
 from ketang_center.access.database import AccountsFile
+from ketang_center.access.passwords import hashed
 from ketang_center.access.policy import Grant, Role
 from ketang_center.rollouts.filings import Filings
 from ketang_cli.main import main
@@ -19,6 +21,7 @@ from ketang_contract.permit_judging import Place, judge
 from ketang_contract.trust import read_accepted
 from ketang_provisioning.permits import TOOLS
 
+PASSWORD = "seven lamps over the river"  # noqa: S105  (of this test alone)
 PROPOSAL = """
 subject = "model"
 name = "mtcnn"
@@ -39,8 +42,8 @@ PLACE = Place(STEPS, "s1-pc-1")
 class Desk:
     """A region with its keys, a centre's folder with people, and the command."""
 
-    def __init__(self, folder):
-        self.folder, self.region = folder, Region(folder)
+    def __init__(self, folder, patch):
+        self.folder, self.region, self.patch = folder, Region(folder), patch
         self.settings = self.region.settings()
         self.trust = self.region.center_folder / "trust.json"
         self.proposal = folder / "model.toml"
@@ -50,14 +53,16 @@ class Desk:
         with closing(AccountsFile(self.region.data_dir / "accounts.db")) as people:
             accounts = Accounts(people)
             for name, role in (("pu", Role.PUBLISHER), ("ap", Role.APPROVER)):
-                accounts.add(name, name, "", must_change=False, at_ms=0)
+                accounts.add(name, name, hashed(PASSWORD), must_change=False, at_ms=0)
                 accounts.grant(name, Grant(role, "lan"))
 
     def run(self, *words):
         return main(["filing", *map(str, words)])
 
-    def at_centre(self, action, *words, by="pu"):
-        return self.run(action, *words, "--as", by, "--settings", self.settings)
+    def at_centre(self, action, *words, by="pu", password=PASSWORD):
+        self.patch.setattr("sys.stdin", io.StringIO(f"{password}\n"))
+        whose = ("--as", by, "--password-stdin", "--settings", self.settings)
+        return self.run(action, *words, *whose)
 
     def keyed(self, name):
         key = self.region.folder / "offline" / f"{name}.key"
@@ -83,7 +88,8 @@ class Desk:
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory):
-    return Desk(tmp_path_factory.mktemp("region"))
+    with pytest.MonkeyPatch.context() as patch:
+        yield Desk(tmp_path_factory.mktemp("region"), patch)
 
 
 @pytest.fixture
@@ -209,7 +215,7 @@ def test_a_proposal_is_shown_as_it_will_be_signed(desk, capsys):
 
 def test_an_account_that_is_not_there_does_nothing(desk, capsys):
     assert desk.at_centre("submit", desk.proposal, by="nobody") == 2
-    assert "is no account" in capsys.readouterr().err
+    assert "do not fit" in capsys.readouterr().err
     assert desk.at_centre("submit", desk.proposal, by="ap") == 2
     assert "may not do this" in capsys.readouterr().err
 
@@ -222,3 +228,8 @@ def test_what_is_no_document_is_told(desk, tmp_path, capsys):
     assert "neither a filing nor a camera grant" in capsys.readouterr().err
     file.write_bytes(b" " * (65 << 10))
     assert desk.run("check", file) == 2
+
+
+def test_an_act_at_the_centre_asks_for_the_accounts_password(desk, capsys):
+    assert desk.at_centre("submit", desk.proposal, password=PASSWORD[1:]) == 2
+    assert "do not fit" in capsys.readouterr().err

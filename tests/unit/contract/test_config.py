@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.provisioning.config_samples import configs, spans
+from tests.unit.provisioning.config_samples import FIELDS, configs, spans
 
 from ketang_contract import config
 from ketang_contract.config import (
     COLLECTORS,
+    COUNTED_EVERY_S,
     DIRECTIONS,
     Alone,
     Apply,
@@ -20,9 +21,11 @@ from ketang_contract.config import (
     Narrows,
     Said,
     changed,
+    counted_every_s,
     filled,
     from_json,
     holds_at,
+    hours_are_empty,
     merge,
     misplaced,
     narrowed,
@@ -57,10 +60,6 @@ def said(*contents: Config) -> list[Said]:
     ]
 
 
-def values(name):
-    return configs.map(lambda one: getattr(one, name)).filter(lambda one: one is not None)
-
-
 def test_every_field_has_a_direction():
     assert set(DIRECTIONS) == set(Config.__dataclass_fields__)
     assert set(COLLECTORS) == {
@@ -72,7 +71,7 @@ def test_every_field_has_a_direction():
 @given(data=st.data())
 def test_of_two_values_the_meet_is_the_widest_no_wider_than_either(name, data):
     meet = DIRECTIONS[name].meet
-    one, other, third = (data.draw(values(name)) for _ in range(3))
+    one, other, third = (data.draw(FIELDS[name]) for _ in range(3))
     both = meet(one, other)
     assert meet(one, one) == one
     assert both == meet(other, one)
@@ -268,3 +267,29 @@ def test_spans_are_of_the_regions_clocks_and_end_before_their_end():
 def test_a_list_that_is_not_in_its_one_form_is_refused(content):
     with pytest.raises(ValueError, match="order"):
         Config(**content)
+
+
+@pytest.mark.parametrize(
+    ("school", "room", "expected"),
+    [
+        (None, None, False),
+        (((0, 480, 600),), ((0, 540, 660),), False),
+        (((0, 480, 600),), ((0, 600, 660),), True),
+        (((0, 480, 600),), ((1, 480, 600),), True),
+        ((), None, True),
+    ],
+)
+def test_hours_of_two_layers_may_leave_no_moment_in_a_week(school, room, expected):
+    layers = said(Config(), Config(), Config(), Config(hours=school), Config(hours=room))
+    assert hours_are_empty(merge(BASE, layers).config) is expected
+
+
+@pytest.mark.parametrize(
+    ("asked_s", "every_s"),
+    [(0, 300), (300, 300), (301, 600), (1200, 1200), (1201, 1800), (2700, 3600), (3600, 3600)],
+)
+def test_people_are_counted_at_the_interval_asked_or_the_next_longer_that_divides_an_hour(
+    asked_s, every_s
+):
+    assert counted_every_s(asked_s) == every_s
+    assert all(3600 % one == one % 300 == 0 for one in COUNTED_EVERY_S)

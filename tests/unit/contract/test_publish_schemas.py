@@ -24,6 +24,8 @@ WIRE = {
     "up/reported": (1, False),
     "up/cmd/{job}": (1, False),
     "dn/ack": (1, False),
+    "dn/desired": (1, True),
+    "dn/cmd/{job}": (1, False),
 }
 
 

@@ -10,6 +10,7 @@ import pytest
 from tests.unit.models import mutations
 
 from ketang_agent.inference import golden as child
+from ketang_agent.inference.protocol import Exit
 from ketang_models import archive, golden, registry
 from ketang_models.manifest import ModelRefused, parse_manifest
 
@@ -77,6 +78,28 @@ def test_what_is_no_network_is_refused_in_one_line(tmp_path):
 def test_a_check_that_takes_too_long_is_none():
     with pytest.raises(child.CannotCheck):
         child.check(MODEL.folder, timeout_s=0.01)
+
+
+@pytest.mark.parametrize(
+    ("more_bytes", "code"), [(0, Exit.DONE), (child.MOST_MEMORY_BYTES, Exit.MODEL_REFUSED)]
+)
+def test_a_model_that_takes_more_memory_than_there_is_for_it_is_refused(more_bytes, code):
+    """It ends its own trial: the child is refused the memory, and nobody is killed for it."""
+    program = (
+        "import os, sys;"
+        "from ketang_agent.inference import backend, golden;"
+        "load = backend.load;"
+        f"backend.load = lambda model: (bytearray({more_bytes}), load(model))[1];"
+        "sys.exit(golden.main([sys.argv[1], '--parent', str(os.getppid())]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(MODEL.folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert bool(code) is ("MemoryError" in done.stdout)
 
 
 @pytest.mark.parametrize("amiss", [np.nan, np.inf, 0.01])

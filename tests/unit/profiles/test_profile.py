@@ -33,7 +33,6 @@ whiteboard = ["OurBoard.exe"]
 
 [caps]
 spool_max_mb = 64
-records_per_window = 16
 """
 
 

@@ -33,7 +33,10 @@ function axisOf(peak) {
 
 function drawCurve(box) {
   const data = JSON.parse(box.dataset.curve), few = box.dataset.few;
-  const at = Array.from({ length: data.cells }, (_, i) => data.start_s + i * data.cell_s);
+  // A window has two points, its first and its last second: one alone among gaps is drawn as well.
+  const at = Array.from({ length: 2 * data.cells }, (_, i) => data.start_s + (i >> 1) * data.cell_s + (i % 2) * (data.cell_s - 1));
+  const twice = (values) => values.flatMap((one) => [one, one]);
+  const local = (s) => uPlot.tzDate(new Date(s * 1e3), "Asia/Shanghai"), clock = uPlot.fmtDate("{HH}:{mm}");
   const y = axisOf(Math.max(10, ...data.p90.filter((one) => one !== FEW && one !== null)));
   const steps = uPlot.paths.stepped({ align: 1 }), ticks = y.ticks();
   const shade = (u) => {
@@ -43,17 +46,17 @@ function drawCurve(box) {
     u.ctx.fillRect(u.bbox.left, top, u.bbox.width, bottom - top);
     u.ctx.restore();
   };
-  const shown = (values) => (_, __, ___, i) => word(i === null || i === undefined ? null : values[i], few);
+  const shown = (values) => (_, __, ___, i) => word(i === null || i === undefined ? null : values[i >> 1], few);
   const ink = "#55646f", font = "12px system-ui, sans-serif";
   box.textContent = "";
   const plot = new uPlot({
-    width: box.clientWidth, height: 210, tzDate: (ts) => uPlot.tzDate(new Date(ts * 1e3), "Asia/Shanghai"),
+    width: box.clientWidth, height: 210, tzDate: local,
     cursor: { drag: { x: false, y: false } },
-    scales: { x: { range: [at[0], at[0] + data.cells * data.cell_s] }, y: { range: [0, y.top] } },
+    scales: { x: { range: [data.start_s, data.start_s + data.cells * data.cell_s] }, y: { range: [0, y.top] } },
     hooks: { drawClear: [shade] },
     bands: [{ series: [2, 1], fill: "rgba(47,111,183,.25)" }],
     series: [
-      { label: box.dataset.time, value: "{HH}:{mm}" },
+      { label: box.dataset.time, value: (_, __, ___, i) => (i === null || i === undefined ? "—" : clock(local(at[i - (i % 2)]))) },
       { label: box.dataset.median, stroke: "#0a5a78", width: 2, paths: steps, points: { show: false }, value: shown(data.median) },
       { label: box.dataset.p90, stroke: "#7ba6d4", width: 1, paths: steps, points: { show: false }, value: shown(data.p90) },
     ],
@@ -63,7 +66,7 @@ function drawCurve(box) {
       { stroke: ink, font, size: 44, grid: { stroke: "#e9edf0" }, splits: () => ticks.map((one) => one[0]),
         values: () => ticks.map((one) => one[1]) },
     ],
-  }, [at, data.median.map(y.low), data.p90.map(y.high)], box);
+  }, [at, twice(data.median.map(y.low)), twice(data.p90.map(y.high))], box);
   new ResizeObserver(() => plot.setSize({ width: box.clientWidth, height: 210 })).observe(box);
 }
 

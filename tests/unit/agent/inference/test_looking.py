@@ -188,14 +188,16 @@ def _listen(port, asked):
 class Frames:
     def __init__(self):
         self.given = room()
+        self.opened_ms = []
 
     def frame(self, now):
+        self.opened_ms.append(now.wall_ms - MONDAY_MS)
         if self.given is None:
             raise NoFrame("none")
         return self.given
 
 
-def looking(clock, model, frames):
+def looking(clock, model, frames, every_s=300):
     lines = []
     made = Looking(
         capture=frames,
@@ -203,6 +205,7 @@ def looking(clock, model, frames):
         scan_ms=10_000,
         clock=clock,
         tell=lines.append,
+        every_s=every_s,
     )
     return made, lines
 
@@ -277,3 +280,31 @@ def test_a_model_that_fails_five_times_running_ends_the_worker():
     with pytest.raises(ModelFailing):
         worker.step()
     assert windows(lines) == []
+
+
+def test_where_people_are_counted_every_quarter_the_source_is_closed_for_the_other_ten_minutes():
+    clock, frames = FakeClock(MONDAY_MS + 120_000), Frames()
+    worker, lines = looking(clock, Model(), frames, every_s=900)
+    for _ in range(2 * 900):
+        worker.step()
+        clock.passes(1)
+    assert {at // 300_000 for at in frames.opened_ms} == {0, 3, 6}
+    assert [(one.window_s, one.scans) for one in windows(lines)] == [(180, 18), (300, 30)]
+    assert len(told(lines)) >= 2 * 900, "it lives in between"
+
+
+def test_a_look_that_ends_after_its_window_is_of_it_and_the_last():
+    clock, frames = FakeClock(MONDAY_MS), Frames()
+
+    class Slow(Model):
+        def find(self, frame):
+            clock.passes(20)
+            return super().find(frame)
+
+    worker, lines = looking(clock, Slow(), frames, every_s=600)
+    clock.passes(285)
+    for _ in range(100):
+        worker.step()
+        clock.passes(1)
+    assert frames.opened_ms == [285_000]
+    assert [(one.window_s, one.scans) for one in windows(lines)] == [(15, 1)]

@@ -95,6 +95,12 @@ def test_an_interval_out_of_range_is_refused(tmp_path, scan_s):
         plan_of(str(tmp_path), "mtcnn", scan_s)
 
 
+def test_an_interval_that_does_not_divide_an_hour_is_refused(tmp_path):
+    assert plan_of(str(tmp_path), "mtcnn", 10, every_s=1800).every_s == 1800
+    with pytest.raises(BadInput, match="every_s"):
+        plan_of(str(tmp_path), "mtcnn", 10, every_s=1000)
+
+
 def test_an_unknown_model_is_refused_in_one_line(tmp_path):
     with pytest.raises(BadInput, match=r"model: no model named 'yolo'; there are: mtcnn"):
         plan_of(str(tmp_path), "yolo", 10)

@@ -31,9 +31,10 @@ class Switch:
 class Bench:
     """A ``Counting`` whose workers run the given code; every process it starts is ended."""
 
-    def __init__(self, folder, **limits):
+    def __init__(self, folder, every_s=300, **limits):
         self.clock, self.switch, self.started, self.waits = FakeClock(), Switch(), [], []
-        plan = replace(plan_of(str(folder), "mtcnn", 10), limits=Limits(**limits))
+        plan = plan_of(str(folder), "mtcnn", 10, every_s=every_s)
+        plan = replace(plan, limits=Limits(**limits))
         self.code = f"print('{REST}', flush=True)\nimport time\ntime.sleep(600)"
         self.counting = Counting(plan, self.switch, spawn=self.spawn, jitter=self.jitter)
 
@@ -307,6 +308,32 @@ def test_a_window_in_which_the_worker_kept_failing_is_told_as_failed_and_never_a
     one.says(then="sys.exit(1)")
     told = one.until(lambda told: told, passes_s=5)
     assert told == [Occupancy(window_s=295, view=View.FAILED)]
+
+
+def test_a_window_in_which_nobody_is_to_be_counted_is_never_told_as_failed(bench):
+    one = bench(every_s=900, breaches=9999)
+    one.says(then="sys.exit(1)")
+    began_ms, at_s = one.clock.now().boottime_ms, []
+
+    def half_an_hour_is_over(_):
+        return one.clock.now().boottime_ms - began_ms > 1_830_000
+
+    while not half_an_hour_is_over(None):
+        if one.until(lambda told: told or half_an_hour_is_over(told), passes_s=5):
+            at_s.append((one.clock.now().boottime_ms - began_ms) // 1000)
+    assert [at // 300 for at in at_s] == [1, 4]
+
+
+def test_between_windows_a_worker_that_is_ready_is_shown_as_counting_before_it_ever_looked(bench):
+    one = bench(every_s=900, heartbeat_s=9999)
+    one.clock.passes(300)
+    one.says('{"kind":"beat","stage":"rest"}')
+    assert not one.counting.rests
+    one.until(counting(one))
+    assert one.counting.rests
+    one.step(600)
+    assert not one.counting.rests
+    assert one.counting.camera is Camera.OFF, "until its first look"
 
 
 def test_a_room_that_is_switched_off_has_no_windows(bench):
